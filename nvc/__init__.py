@@ -1,0 +1,1 @@
+"""nvc: a neural video codec."""
