@@ -1,0 +1,1 @@
+"""How results are measured: distortion metrics, BD-rate, conventional encoders beside ours."""
