@@ -1,0 +1,113 @@
+"""A decoder network composed from its configuration, its parameter count, and its width search."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from nvc.errors import UsageError
+from nvc.inr.blocks import PixelShuffleBlock, PointwiseStem, RgbHead
+from nvc.inr.config import MAX_CHANNELS, NetworkConfig
+
+
+class DecoderNetwork(nn.Module):
+    """Frame codes to pictures: (B, C, rows, columns) -> (B, 3, H, W) float32 RGB in [0, 1].
+
+    With HNeRV's parts this is the decoder of Chen et al., CVPR 2023, section 3.1. H and W are the
+    padded size; the caller crops.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels = config.channels
+        self.stem = PointwiseStem(
+            config.embedding_channels, channels[0], activation=config.activation
+        )
+        self.blocks = nn.ModuleList(
+            PixelShuffleBlock(
+                inputs, outputs, kernel=kernel, stride=stride, activation=config.activation
+            )
+            for inputs, outputs, kernel, stride in zip(
+                channels[:-1], channels[1:], config.kernels, config.strides, strict=True
+            )
+        )
+        self.head = RgbHead(channels[-1], kernel=config.head_kernel)
+
+    def forward(self, codes: torch.Tensor) -> torch.Tensor:
+        x = self.stem(codes.contiguous(memory_format=torch.channels_last))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+def parameter_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the decoder's parameters in the order they are coded; no allocation."""
+    with torch.device("meta"):
+        network = DecoderNetwork(config)
+    return {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
+
+
+def parameter_count(config: NetworkConfig, frames: int) -> int:
+    """Decoder parameters plus embedding values of `frames` frames: the size HNeRV quotes."""
+    decoder = sum(math.prod(shape) for shape in parameter_shapes(config).values())
+    return decoder + frames * config.embedding_values
+
+
+def published_width(config: NetworkConfig, frames: int, size_params: int) -> int:
+    """The stem width by HNeRV's own rule: the root of a quadratic in the width, rounded down.
+
+    The rule neglects rounding, the floor of the channels and the head, so the count it gives is
+    only near `size_params`. It gives 32, 48, 68, 97 for 0.35, 0.75, 1.5, 3 M at 132 x 640x1280.
+    """
+    ratio = 100 / config.reduction_percent
+    stages = zip(config.strides, config.kernels, strict=True)
+    square = sum(
+        ratio ** (2 * stage + 1) * (stride * kernel) ** 2
+        for stage, (stride, kernel) in enumerate(stages)
+    )
+    linear = 9 * config.embedding_channels
+    rest = size_params - frames * config.embedding_values
+    if rest <= 0:
+        return 1
+    root = (math.sqrt(linear * linear + 4 * square * rest) - linear) / (2 * square)
+    return min(max(int(root), 1), MAX_CHANNELS)
+
+
+def width_for_parameters(config: NetworkConfig, frames: int, size_params: int) -> NetworkConfig:
+    """The network with about `size_params` parameters and embedding values for `frames` frames.
+
+    HNeRV's own rule where it lands within 7 % of the size (as at the published sizes), else the
+    width whose exact count is nearest. Raises UsageError when the smallest network is far larger.
+    """
+    published = config.with_width(published_width(config, frames, size_params))
+    if abs(parameter_count(published, frames) / size_params - 1) <= 0.07:
+        return published
+    return nearest_width(config, frames, size_params)
+
+
+def nearest_width(config: NetworkConfig, frames: int, size_params: int) -> NetworkConfig:
+    """The network whose exact count is nearest to `size_params`; see width_for_parameters."""
+    low, high = 1, 2
+    while high < MAX_CHANNELS and _count(config, high, frames) < size_params:
+        low, high = high, min(2 * high, MAX_CHANNELS)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _count(config, middle, frames) < size_params:
+            low = middle
+        else:
+            high = middle
+    best = min((low, high), key=lambda width: abs(_count(config, width, frames) - size_params))
+    if best == 1 and _count(config, 1, frames) > 1.5 * size_params:
+        raise UsageError(
+            f"{size_params} parameters are too few for {frames} frames of "
+            f"{config.padded_size[1]}x{config.padded_size[0]}: the smallest network has "
+            f"{_count(config, 1, frames)}"
+        )
+    return config.with_width(best)
+
+
+def _count(config: NetworkConfig, width: int, frames: int) -> int:
+    return parameter_count(config.with_width(width), frames)
