@@ -1,0 +1,1 @@
+"""The one entropy coder of both codec families: integer tables, rANS, and an adaptive coder."""
