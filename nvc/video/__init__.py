@@ -1,0 +1,1 @@
+"""Frames in and out: reading, writing and colour. Only this package imports av."""
