@@ -1,0 +1,1 @@
+"""The .nvc stream: header, units, index and checksums. Specified in docs/bitstream.md."""
