@@ -1,0 +1,232 @@
+"""rANS: exact round trips, the same bytes from both implementations, and no harm from any bytes."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nvc.entropy import jit, rans, rans_reference
+from nvc.entropy.payload import START, lane_count
+from nvc.entropy.tables import (
+    MAX_SIZE,
+    SYMBOL_LIMIT,
+    Tables,
+    gaussian_tables,
+    laplace_tables,
+    scale_grid,
+    tables_from_counts,
+)
+from nvc.errors import StreamError
+
+EXTREME = SYMBOL_LIMIT - 1
+
+
+def draw(count: int, *, seed: int = 0, spread: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Symbols and indexes over every scale; spread > 1 makes outliers of many symbols."""
+    rng = np.random.default_rng(seed)
+    indexes = rng.integers(0, 64, count).astype(np.uint8)
+    sigma = scale_grid()[indexes] / 2**20
+    return np.round(rng.normal(0, 1, count) * sigma * spread).astype(np.int32), indexes
+
+
+def tables_with_escapes() -> Tables:
+    """Small tables away from zero, so that most symbols escape on one side or the other."""
+    return tables_from_counts(
+        [(5, np.array([3, 0, 9])), (-40, np.array([1])), (-EXTREME, np.ones(MAX_SIZE, int))]
+    )
+
+
+values = st.one_of(st.integers(-3, 3), st.integers(-300, 300), st.integers(-EXTREME, EXTREME))
+symbol_lists = st.lists(st.tuples(values, st.integers(0, 2)), max_size=60)
+
+
+@settings(max_examples=150, deadline=None)
+@given(pairs=symbol_lists, skip_below=st.integers(0, 3), which=st.sampled_from("gle"))
+def test_any_symbols_come_back_and_both_coders_give_the_same_bytes(pairs, skip_below, which):
+    tables = {"g": gaussian_tables, "l": laplace_tables, "e": tables_with_escapes}[which]()
+    indexes = np.array([i for _, i in pairs], dtype=np.uint8)
+    symbols = np.array([s for s, _ in pairs], dtype=np.int32)
+    symbols[indexes < skip_below] = 0
+    payload = rans.encode(symbols, indexes, tables, skip_below=skip_below)
+    assert payload == rans_reference.encode(symbols, indexes, tables, skip_below=skip_below)
+    for coder in (rans, rans_reference):
+        decoded = coder.decode(payload, indexes, tables, skip_below=skip_below)
+        assert decoded.dtype == np.int32
+        np.testing.assert_array_equal(decoded, symbols)
+
+
+@pytest.mark.parametrize(("count", "lanes"), [(400, 1), (7_000, 2), (12_000, 4), (40_000, 8)])
+@pytest.mark.parametrize("spread", [1.0, 5.0])
+def test_every_lane_count_agrees_with_the_reference(count, lanes, spread):
+    symbols, indexes = draw(count if spread == 1 else count // 3, spread=spread)
+    for skip_below in (0, 10):
+        symbols[indexes < skip_below] = 0
+        payload = rans.encode(symbols, indexes, gaussian_tables(), skip_below=skip_below)
+        assert 1 << (payload[0] & 3) == lanes
+        assert payload == rans_reference.encode(
+            symbols, indexes, gaussian_tables(), skip_below=skip_below
+        )
+        for coder in (rans, rans_reference):
+            decoded = coder.decode(payload, indexes, gaussian_tables(), skip_below=skip_below)
+            np.testing.assert_array_equal(decoded, symbols)
+
+
+def test_shape_dtype_and_readonly_inputs_are_taken_as_they_come():
+    symbols, indexes = draw(600)
+    payload = rans.encode(symbols, indexes, gaussian_tables())
+    shaped = np.asfortranarray(symbols.reshape(20, 30).astype(np.int64))
+    read_only = indexes.reshape(20, 30).copy()
+    read_only.flags.writeable = False
+    assert rans.encode(shaped, read_only, gaussian_tables()) == payload
+    decoded = rans.decode(memoryview(payload), read_only, gaussian_tables())
+    np.testing.assert_array_equal(decoded, shaped)
+
+
+def test_payload_without_information_is_empty():
+    nothing = np.zeros(0, dtype=np.int32)
+    assert rans.encode(nothing, nothing.astype(np.uint8), gaussian_tables()) == b""
+    zeros, indexes = np.zeros(500, dtype=np.int32), np.full(500, 9, dtype=np.uint8)
+    assert rans.encode(zeros, indexes, gaussian_tables()) == b""
+    assert rans.encode(zeros, indexes, gaussian_tables(), skip_below=64) == b""
+    np.testing.assert_array_equal(rans.decode(b"", indexes, gaussian_tables()), zeros)
+    with pytest.raises(StreamError, match="nothing is coded"):
+        rans.decode(b"\x04\0\0\x01", indexes, gaussian_tables(), skip_below=64)
+
+
+def exact_bits(symbols: np.ndarray, indexes: np.ndarray, tables: Tables) -> float:
+    rows = tables.starts[indexes] + symbols - tables.offsets[indexes]
+    return float(np.sum(14 - np.log2(tables.frequencies[rows])))
+
+
+def test_small_payload_costs_four_bytes_over_its_entropy():
+    extra = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        indexes = rng.integers(15, 45, 30).astype(np.uint8)
+        sigma = scale_grid()[indexes] / 2**20
+        symbols = np.clip(np.round(rng.normal(0, 1, 30) * sigma), -3, 3).astype(np.int32)
+        symbols = np.where(np.abs(symbols) > 2 * sigma, 0, symbols)
+        payload = rans.encode(symbols, indexes, gaussian_tables())
+        extra.append(len(payload) - exact_bits(symbols, indexes, gaussian_tables()) / 8)
+    assert max(extra) <= 4.5
+    assert np.mean(extra) <= 3.6
+
+
+def test_large_payload_stays_within_a_quarter_percent():
+    for count in (3_000, 9_000, 60_000):
+        symbols, indexes = draw(count)
+        inside = (symbols >= gaussian_tables().offsets[indexes]) & (
+            symbols <= -gaussian_tables().offsets[indexes]
+        )
+        symbols = np.where(inside, symbols, 0)
+        size = len(rans.encode(symbols, indexes, gaussian_tables()))
+        assert size <= exact_bits(symbols, indexes, gaussian_tables()) / 8 * 1.0030
+
+
+def test_lane_overhead_is_bounded():
+    assert [lane_count(n) for n in (0, 2399, 2400, 4800, 9600, 10**9)] == [1, 1, 2, 4, 8, 8]
+
+
+@pytest.mark.parametrize("coder", [rans, rans_reference])
+def test_arguments_out_of_bounds_are_named(coder):
+    one, zero = np.ones(2, dtype=np.int32), np.zeros(2, dtype=np.uint8)
+    tables = gaussian_tables()
+    with pytest.raises(ValueError, match="less than 16777216"):
+        coder.encode(one * SYMBOL_LIMIT, zero, tables)
+    with pytest.raises(ValueError, match="less than 16777216"):
+        coder.encode(one * -(2**31), zero, tables)
+    with pytest.raises(ValueError, match="less than 16777216"):
+        coder.encode(one.astype(np.int64) << 40, zero, tables)
+    with pytest.raises(ValueError, match="skipped must be 0"):
+        coder.encode(one, zero, tables, skip_below=1)
+    with pytest.raises(ValueError, match="between 0 and 63"):
+        coder.encode(one, zero + 64, tables)
+    with pytest.raises(ValueError, match="do not match"):
+        coder.encode(one, zero[:1], tables)
+    with pytest.raises(ValueError, match="must be integers"):
+        coder.encode(one * 0.5, zero, tables)
+    with pytest.raises(ValueError, match="must be integers"):
+        coder.decode(b"", zero * 0.5, tables)
+    with pytest.raises(ValueError, match="skip_below"):
+        coder.decode(b"", zero, tables, skip_below=65)
+
+
+def outcome(coder, payload: bytes, indexes: np.ndarray, tables: Tables, skip_below: int):
+    try:
+        return coder.decode(payload, indexes, tables, skip_below=skip_below).tolist()
+    except StreamError as error:
+        return str(error)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    payload=st.binary(max_size=80),
+    head=st.sampled_from([None, 0, 1, 2, 3, 4, 5, 6, 7]),
+    indexes=st.lists(st.integers(0, 2), max_size=40),
+    skip_below=st.integers(0, 2),
+    escapes=st.booleans(),
+)
+def test_random_bytes_give_symbols_or_a_stream_error(payload, head, indexes, skip_below, escapes):
+    tables = tables_with_escapes() if escapes else gaussian_tables()
+    data = payload if head is None else bytes([head]) + payload
+    array = np.array(indexes, dtype=np.uint8)
+    first = outcome(rans, data, array, tables, skip_below)
+    assert first == outcome(rans_reference, data, array, tables, skip_below)
+
+
+def test_damage_is_noticed():
+    """Truncation, extension, wrong tables and wrong indexes never pass; flipped bits hardly do."""
+    rng = np.random.default_rng(1)
+    for spread in (1.0, 6.0):
+        symbols, indexes = draw(300, spread=spread)
+        payload = rans.encode(symbols, indexes, gaussian_tables())
+        damaged = [payload[:n] for n in range(1, len(payload))] + [payload + b"\0"]
+        for data in damaged:
+            with pytest.raises(StreamError):
+                rans.decode(data, indexes, gaussian_tables())
+        with pytest.raises(StreamError):
+            rans.decode(payload, indexes, laplace_tables())
+        off = indexes.copy()
+        off[150] ^= 1
+        with pytest.raises(StreamError):
+            rans.decode(payload, off, gaussian_tables())
+        slipped = 0
+        for _ in range(300):
+            data = bytearray(payload)
+            data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+            result = outcome(rans, bytes(data), indexes, gaussian_tables(), 0)
+            slipped += not isinstance(result, str)
+        # A flipped bit of an escaped symbol is another escaped symbol: only rANS checks itself.
+        assert spread > 1 or slipped == 0
+
+
+def test_escape_that_never_ends_is_refused():
+    tables = tables_with_escapes()
+    symbols, indexes = np.array([EXTREME], dtype=np.int32), np.zeros(1, dtype=np.uint8)
+    payload = rans.encode(symbols, indexes, tables)
+    with pytest.raises(StreamError, match="escaped symbol is out of bounds"):
+        rans.decode(payload[:5] + bytes(8), indexes, tables)
+    with pytest.raises(StreamError, match="escaped symbol is cut off"):
+        rans.decode(payload[:5] + bytes(1), indexes, tables)
+
+
+def test_quotient_by_reciprocal_is_exact():
+    """encode() divides by multiplying: exact for every frequency at the ends of its state range."""
+    frequencies = np.arange(1, 1 << 14, dtype=np.uint64)
+    reciprocals = ((1 << 46) + frequencies - np.uint64(1)) // frequencies
+    largest = (frequencies << np.uint64(18)) - np.uint64(1)
+    multiples = largest - largest % frequencies
+    for state in (largest, multiples, multiples - np.uint64(1), np.full_like(largest, START)):
+        state = np.minimum(state, largest)
+        np.testing.assert_array_equal((state * reciprocals) >> np.uint64(46), state // frequencies)
+
+
+def test_kernels_work_where_numba_cannot_keep_a_cache(monkeypatch):
+    def refuse_cache(*, nogil: bool, cache: bool = False):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        assert nogil
+        return lambda function: ("compiled", function)
+
+    monkeypatch.setattr(jit, "njit", refuse_cache)
+    assert jit.kernel(len) == ("compiled", len)
