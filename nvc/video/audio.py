@@ -1,4 +1,4 @@
-"""Audio that travels with a video: packets copied, never decoded, between a file and Matroska bytes.
+"""Audio that travels with a video: its packets, copied between a file and Matroska bytes.
 
 Time in the Matroska bytes is the time of the video's own clock plus the whole seconds that the
 global tag ``NVC_SHIFT`` tells: Matroska has no negative times and audio often begins before 0.
@@ -24,7 +24,7 @@ log = logging.getLogger("nvc.video")
 SHIFT_TAG = "NVC_SHIFT"
 CHUNK_BYTES = 1_000_000
 SPOOL_BYTES = 16 << 20
-# Matroska rounds to milliseconds; what deviates less from the running sample count is that rounding.
+# Matroska rounds to milliseconds: a smaller deviation from the sample count is that rounding.
 ROUNDING = Fraction(1, 500)
 MAX_SHIFT = 1_000_000
 

@@ -171,7 +171,7 @@ def downsample_chroma(
     return plane
 
 
-def _quantise(x: torch.Tensor, bit_depth: int) -> torch.Tensor:
+def quantise(x: torch.Tensor, bit_depth: int) -> torch.Tensor:
     """Round float sample values half up into uint8 or uint16."""
     top = 2**bit_depth - 1
     rounded = (x + 0.5).floor_().clamp_(0, top)
@@ -247,7 +247,7 @@ def rgb_to_yuv(
         luma = kr * red + (1 - kr - kb) * green + kb * blue
         cb = (blue - luma) / (2 * (1 - kb)) * chroma_span + centre
         cr = (red - luma) / (2 * (1 - kr)) * chroma_span + centre
-    y = _quantise(luma * luma_span + luma_offset, depth)
+    y = quantise(luma * luma_span + luma_offset, depth)
     if info.chroma == "400":
         return (y,)
     small = (
@@ -259,4 +259,4 @@ def rgb_to_yuv(
         )
         for plane in (cb, cr)
     )
-    return (y, *(_quantise(plane, depth) for plane in small))
+    return (y, *(quantise(plane, depth) for plane in small))

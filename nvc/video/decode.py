@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 import torch
+from av.stream import Disposition
 
 from nvc.errors import InputError
 from nvc.video.audio import AudioCollector
@@ -153,8 +154,8 @@ class FFmpegSource:
 
     def _pick_stream(self) -> Any:
         for stream in self._container.streams.video:
-            if "attached_pic" in stream.disposition.name if stream.disposition.name else False:
-                continue
+            if stream.disposition & Disposition.attached_pic:
+                continue  # the cover of an album
             if stream.codec_context is None:
                 raise InputError(f"{self._name}: FFmpeg has no decoder for its video stream")
             return stream

@@ -148,6 +148,13 @@ def frame_planes(frame: av.VideoFrame, layout: PixelLayout) -> tuple[torch.Tenso
     return (planes[2], planes[0], planes[1]) if layout.rgb else planes
 
 
+def make_packed_frame(rows: np.ndarray, width: int, name: str) -> av.VideoFrame:
+    """An FFmpeg frame of a packed one-plane format from its lines: (height, bytes a line) uint8."""
+    frame = av.VideoFrame(width, rows.shape[0], name)
+    _view(frame.planes[0], *rows.shape)[:] = rows
+    return frame
+
+
 def make_frame(planes: tuple[torch.Tensor, ...], name: str) -> av.VideoFrame:
     """An FFmpeg frame of planar pixel format ``name`` holding a copy of CPU ``planes``."""
     height, width = planes[0].shape
