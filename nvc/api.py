@@ -1,0 +1,232 @@
+"""What a program calls: encode, decode and open, over paths and pipes."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from nvc.bitstream.reader import StreamReader
+from nvc.bitstream.writer import StreamWriter
+from nvc.codecs import DEFAULT_CODEC, codec_entry, make_encoder, rate_target
+from nvc.device import choose_device, set_threads
+from nvc.errors import InputError, StreamError, UsageError
+from nvc.player import Video
+from nvc.stream import StreamFrames, header_of, timed
+from nvc.video.rawvideo import RawFormat
+from nvc.video.reader import open_video
+from nvc.video.writer import open_writer
+
+Progress = Callable[[Any], None]
+
+
+@dataclass(frozen=True)
+class EncodeResult:
+    """What an encode made. ``bpp`` counts every byte of the file; ``stats`` are the codec's own."""
+
+    bytes: int
+    frames: int
+    bpp: float
+    seconds: float
+    stats: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class DecodeResult:
+    """What a decode wrote; ``damage`` is the first thing found wrong, with ``partial`` only."""
+
+    frames: int
+    seconds: float
+    damage: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain JSON types."""
+        return asdict(self)
+
+
+def encode(
+    path: str | os.PathLike[str] | BinaryIO,
+    out: str | os.PathLike[str],
+    codec: str = DEFAULT_CODEC,
+    *,
+    start: int = 0,
+    frames: int | None = None,
+    crop: tuple[int, int] | None = None,
+    qp: int | None = None,
+    bitrate: float | None = None,
+    size: int | None = None,
+    psnr: float | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    audio: bool = True,
+    overwrite: bool = False,
+    raw: RawFormat | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> EncodeResult:
+    """Encode a video into an .nvc file.
+
+    ``path`` is anything FFmpeg reads, .y4m, .yuv, ``-`` for stdin, or a binary file object; ``out``
+    a path or ``-`` for stdout. ``start``, ``frames`` and ``crop`` (height, width) choose a part. At
+    most one of ``qp``, ``bitrate`` (bit/s), ``size`` (bytes) and ``psnr`` (dB). ``raw`` describes a
+    headerless input whose name does not. ``options`` are the codec's own (for hnerv: epochs,
+    size_params, lr, batch_size, seed, gop and the other fields of
+    ``nvc.inr.fit_config.FitConfig``). ``progress`` is called with the codec's progress objects.
+
+    The file is written beside its name and renamed when it is complete. Raises UsageError for
+    options that cannot be meant, InputError for an input that cannot be read.
+    """
+    began = time.monotonic()
+    entry = codec_entry(codec)
+    chosen = choose_device(device)
+    set_threads(threads)
+    rate = rate_target(qp=qp, bitrate=bitrate, size=size, psnr=psnr)
+    state = None
+    if entry.resumable and os.fspath(out) != "-":
+        state = Path(f"{os.fspath(out)}.state")
+    with (
+        open_video(
+            path, start=start, frames=frames, crop=crop, device=chosen, raw=raw, audio=audio
+        ) as reader,
+        _output(out, overwrite=overwrite) as file,
+    ):
+        info = reader.info
+        encoder = make_encoder(
+            codec, info, rate=rate, device=chosen, state=state, resume=resume, **options
+        )
+        header = header_of(
+            info, codec, weights_hash=encoder.weights_hash, audio=audio and reader.has_audio
+        )
+        with StreamWriter(file, header) as writer:
+            for unit in encoder.encode(timed(reader, writer), info, progress=progress):
+                writer.write(unit)
+            for chunk in reader.audio_chunks():
+                writer.add_audio(chunk)
+        if not writer.frame_count:
+            raise InputError(f"{path}: there are no frames to encode")
+    count = writer.frame_count
+    return EncodeResult(
+        bytes=writer.bytes_written,
+        frames=count,
+        bpp=8 * writer.bytes_written / (count * info.width * info.height),
+        seconds=time.monotonic() - began,
+        stats=dict(getattr(encoder, "stats", None) or {}),
+    )
+
+
+def decode(
+    path: str | os.PathLike[str] | BinaryIO,
+    out: str | os.PathLike[str],
+    *,
+    layers: int | None = None,
+    start: int = 0,
+    frames: int | None = None,
+    partial: bool = False,
+    device: str = "auto",
+    threads: int | None = None,
+    format: str | None = None,
+    overwrite: bool = False,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> DecodeResult:
+    """Decode an .nvc file into a video file, numbered pictures or a pipe.
+
+    ``path`` is a path, ``-`` for stdin, or a binary file object. ``out`` is chosen by its ending
+    (.mp4 .mkv .mov .webm .y4m .yuv, out_%04d.png) or ``-`` for stdout in ``format`` (y4m or yuv).
+    ``layers`` decodes only so many of the coarsest layers. ``partial`` decodes what comes before
+    the damage of a broken file. ``progress`` is called with frames done and frames in all, or None.
+
+    Raises StreamError for a damaged, foreign or newer file, UsageError for options that cannot be
+    meant.
+    """
+    began = time.monotonic()
+    chosen = choose_device(device)
+    set_threads(threads)
+    _refuse_existing(out, overwrite=overwrite)
+    count = 0
+    with _input(path) as (file, name):
+        reader = StreamReader(file, name=name, partial=partial)
+        stream = StreamFrames(reader, device=chosen, layers=layers)
+        total = stream.info.frame_count
+        if start and total is not None and start >= total:
+            raise UsageError(f"{name}: it has {total} frames, so none from {start} on")
+        if total is not None:
+            total = total - start if frames is None else min(total - start, frames)
+        pictures = (frame for _, frame in stream.frames(start, frames))
+        first = next(pictures, None)
+        if first is None:
+            raise StreamError(stream.damage or f"{name}: there are no frames in it")
+        with open_writer(
+            os.fspath(out),
+            replace(stream.info, frame_count=total),
+            audio=reader.audio_chunks() if reader.has_audio else None,
+            format=format,
+            excerpt=bool(start) or frames is not None,
+        ) as writer:
+            for frame in chain((first,), pictures):
+                writer.write(frame)
+                count += 1
+                if progress is not None:
+                    progress(count, total)
+    return DecodeResult(count, time.monotonic() - began, stream.damage)
+
+
+def open(
+    path: str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    layers: int | None = None,
+    partial: bool = False,
+) -> Video:
+    """An .nvc file as a sequence of frames with random access; see ``nvc.player.Video``."""
+    return Video(path, device=device, layers=layers, partial=partial)
+
+
+def _refuse_existing(out: str | os.PathLike[str], *, overwrite: bool) -> None:
+    path = Path(out)
+    if os.fspath(out) != "-" and not overwrite and path.is_file():
+        raise UsageError(f"{path} exists already: give another name, or overwrite it (-y)")
+
+
+@contextmanager
+def _output(out: str | os.PathLike[str], *, overwrite: bool) -> Iterator[BinaryIO]:
+    """A binary file that gets its name only when all went well; stdout for ``-``."""
+    if os.fspath(out) == "-":
+        yield sys.stdout.buffer
+        return
+    path = Path(out)
+    _refuse_existing(path, overwrite=overwrite)
+    if path.exists() and not path.is_file():
+        # A device or a named pipe is written in place.
+        with path.open("wb") as file:
+            yield file
+        return
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _input(path: str | os.PathLike[str] | BinaryIO) -> Iterator[tuple[BinaryIO, str]]:
+    if not isinstance(path, str | os.PathLike):
+        yield path, str(getattr(path, "name", "stream"))
+    elif os.fspath(path) == "-":
+        yield sys.stdin.buffer, "stdin"
+    else:
+        with Path(path).open("rb") as file:
+            yield file, str(path)

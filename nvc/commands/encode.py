@@ -1,0 +1,97 @@
+"""``nvc encode``: a video in, an .nvc file out."""
+
+from __future__ import annotations
+
+import argparse
+
+from nvc.codecs import CODECS, DEFAULT_CODEC
+from nvc.commands import options
+from nvc.commands.progress import clear_progress, fit_progress
+
+EPILOG = """\
+INPUT is anything FFmpeg reads, .y4m, headerless .yuv, or - for stdin. OUT.nvc may be - for
+stdout. A fit that is interrupted (ctrl-C) leaves its state in OUT.nvc.state; the same command
+with --resume goes on from there.
+
+  nvc encode clip.mp4 clip.nvc --epochs 300 --size 200kB
+  nvc encode clip.mp4 clip.nvc --frames 64 --crop 640x1280 --size-params 1.5M
+  nvc encode raw.yuv raw.nvc --raw-size 1920x1080 --raw-format 420p10 --raw-rate 120
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``nvc encode``."""
+    parser.add_argument("input", metavar="INPUT", help="video to encode, or - for stdin")
+    parser.add_argument("output", metavar="OUT.nvc", help="file to write, or - for stdout")
+    parser.add_argument(
+        "--codec", choices=tuple(CODECS), default=DEFAULT_CODEC, help=f"default: {DEFAULT_CODEC}"
+    )
+    group = parser.add_argument_group("rate (one of these; a codec says which it can do)")
+    rate = group.add_mutually_exclusive_group()
+    rate.add_argument("--qp", type=options.at_least(0), metavar="N", help="constant quantiser")
+    rate.add_argument(
+        "--bitrate", type=options.bit_rate, metavar="RATE", help="bits per second, like 800k"
+    )
+    rate.add_argument(
+        "--size", type=options.byte_count, metavar="BYTES", help="file size, like 2MB"
+    )
+    rate.add_argument("--psnr", type=options.positive, metavar="DB", help="quality to reach")
+
+    options.add_selection(parser)
+
+    group = parser.add_argument_group("codec")
+    group.add_argument("--gop", type=options.at_least(1), metavar="N", help="frames in a group")
+    group.add_argument("--epochs", type=options.at_least(1), metavar="N", help="length of the fit")
+    group.add_argument(
+        "--size-params", type=_parameters, metavar="N", help="network size, like 350k or 1.5M"
+    )
+    group.add_argument("--lr", type=options.positive, help="learning rate of the fit")
+    group.add_argument("--batch-size", type=options.at_least(1), metavar="N", help="frames a step")
+    group.add_argument("--seed", type=options.at_least(0), metavar="N", help="of the fit")
+    group.add_argument("--resume", action="store_true", help="go on with an interrupted fit")
+
+    options.add_raw_input(parser)
+    parser.add_argument("--no-audio", action="store_true", help="leave the audio out")
+    options.add_device(parser)
+    options.add_output(parser)
+
+
+def _parameters(text: str) -> int:
+    """A number of parameters: '350k', '1.5M' or '750000'."""
+    return int(options.scaled(text, "", "350k or 1.5M"))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Encode, then say in one line (or one JSON object) what came out."""
+    options.check_output(args.output, overwrite=args.overwrite, json_output=args.json)
+    from nvc import api
+
+    names = ("gop", "epochs", "size_params", "lr", "batch_size", "seed", "qp", "bitrate", "size")
+    given = {name: getattr(args, name) for name in (*names, "psnr")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if args.resume:
+        given["resume"] = True
+    result = api.encode(
+        args.input,
+        args.output,
+        codec=args.codec,
+        start=args.start,
+        frames=args.frames,
+        crop=args.crop,
+        device=args.device,
+        threads=args.threads,
+        audio=not args.no_audio,
+        overwrite=args.overwrite,
+        progress=fit_progress(),
+        raw=options.raw_format(args, args.input),
+        **given,
+    )
+    clear_progress()
+    if args.json:
+        options.print_json({"output": args.output, "codec": args.codec, **result.to_dict()})
+    elif args.output != "-":
+        print(
+            f"{args.output}: {result.bytes} bytes, {result.frames} frames, {result.bpp:.4f} bpp, "
+            f"{result.seconds:.1f} s"
+        )
+    return 0

@@ -1,0 +1,66 @@
+"""A line on stderr that says how far things are, on a terminal only."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+_INTERVAL = 0.2
+
+
+def shown() -> bool:
+    """Whether progress is worth showing."""
+    return sys.stderr.isatty() and not os.environ.get("NVC_NO_PROGRESS")
+
+
+def _write(line: str) -> None:
+    width = shutil.get_terminal_size().columns - 1
+    sys.stderr.write(f"\r{line[:width]:<{width}}")
+    sys.stderr.flush()
+
+
+def clear_progress() -> None:
+    """Take the line away, so that what follows starts on a clean one."""
+    if shown():
+        _write("")
+        sys.stderr.write("\r")
+        sys.stderr.flush()
+
+
+def fit_progress() -> Callable[[Any], None] | None:
+    """A callback for the progress objects of a codec that fits; None off a terminal."""
+    if not shown():
+        return None
+
+    def show(progress: Any) -> None:
+        minutes, seconds = divmod(round(progress.eta), 60)
+        group = f"group {progress.group + 1}  " if progress.group else ""
+        _write(
+            f"{group}epoch {progress.epoch}/{progress.epochs}  {progress.phase}  "
+            f"{progress.psnr:.2f} dB  {minutes}:{seconds:02d} left"
+        )
+
+    return show
+
+
+def frame_progress() -> Callable[[int, int | None], None] | None:
+    """A callback that counts frames; None off a terminal."""
+    if not shown():
+        return None
+    began = time.monotonic()
+    last = 0.0
+
+    def show(done: int, total: int | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < _INTERVAL:
+            return
+        last = now
+        of = "" if total is None else f"/{total}"
+        _write(f"frame {done}{of}  {done / max(now - began, 1e-3):.1f} fps")
+
+    return show

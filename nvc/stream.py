@@ -1,0 +1,130 @@
+"""Between a video and its stream: header fields, timestamps, layers and audio around a codec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from fractions import Fraction
+
+import torch
+
+from nvc.bitstream.header import MAX_RATIONAL, StreamHeader
+from nvc.bitstream.reader import StreamReader
+from nvc.bitstream.writer import StreamWriter
+from nvc.codecs import codec_entry, make_decoder
+from nvc.errors import StreamError, UsageError
+from nvc.video.frames import ColorInfo, Frame, VideoInfo
+
+
+def header_of(
+    info: VideoInfo, codec: str, *, weights_hash: bytes, audio: bool = False
+) -> StreamHeader:
+    """The header of a stream of this video; the number of frames is left to the stream's end."""
+    return StreamHeader(
+        codec=codec,
+        width=info.width,
+        height=info.height,
+        chroma=info.chroma,
+        bit_depth=info.bit_depth,
+        frame_rate=_storable(info.frame_rate),
+        time_base=_storable(info.time_base),
+        matrix=info.color.matrix,
+        primaries=info.color.primaries,
+        transfer=info.color.transfer,
+        full_range=info.color.full_range,
+        chroma_location=info.color.chroma_location,
+        sample_aspect=_storable(info.sample_aspect),
+        rotation=info.rotation,
+        weights_hash=weights_hash,
+        audio=audio,
+    )
+
+
+def _storable(value: Fraction) -> Fraction:
+    """The nearest fraction whose terms the header can hold."""
+    if max(value.numerator, value.denominator) <= MAX_RATIONAL:
+        return value
+    near = value.limit_denominator(MAX_RATIONAL)
+    return min(max(near, Fraction(1, MAX_RATIONAL)), Fraction(MAX_RATIONAL))
+
+
+def info_of(header: StreamHeader, frame_count: int | None = None) -> VideoInfo:
+    """What the header says of the video."""
+    return VideoInfo(
+        width=header.width,
+        height=header.height,
+        chroma=header.chroma,
+        bit_depth=header.bit_depth,
+        frame_rate=header.frame_rate,
+        time_base=header.tick,
+        frame_count=header.frame_count if frame_count is None else frame_count,
+        color=ColorInfo(
+            matrix=header.matrix,
+            primaries=header.primaries,
+            transfer=header.transfer,
+            full_range=header.full_range,
+            chroma_location=min(header.chroma_location, 6),
+        ),
+        sample_aspect=header.sample_aspect,
+        rotation=header.rotation,
+    )
+
+
+def timed(frames: Iterable[Frame], writer: StreamWriter) -> Iterator[Frame]:
+    """The same frames; the writer is told the time of each before the codec sees it."""
+    for frame in frames:
+        writer.add_timestamp(frame.pts)
+        yield frame
+
+
+class StreamFrames:
+    """The frames of an open stream, with their own timestamps.
+
+    ``layers`` passes over units of that layer and above; UsageError when the codec has none. With
+    a partial reader, damage that the codec runs into ends the frames and is told by ``damage``.
+    """
+
+    def __init__(
+        self, reader: StreamReader, *, device: torch.device | str, layers: int | None = None
+    ) -> None:
+        codec = reader.header.codec
+        if layers is not None and not codec_entry(codec).layered:
+            raise UsageError(f"codec {codec} has no layers to leave out: leave --layers away")
+        self._reader = reader
+        self._device = device
+        self._layers = layers
+        self._damage: str | None = None
+        self.info = info_of(reader.header, reader.frame_count)
+
+    @property
+    def damage(self) -> str | None:
+        """The first thing found wrong so far, in one line; None while there is nothing."""
+        return self._reader.damage or self._damage
+
+    def frames(self, start: int = 0, count: int | None = None) -> Iterator[tuple[int, Frame]]:
+        """(number, frame) of ``count`` frames (None: all) from ``start``, as far as they exist.
+
+        A file is entered at the last random access point before ``start``, a pipe is read through.
+        """
+        reader, total = self._reader, self.info.frame_count
+        stop = None if count is None else start + count
+        if start and reader.seekable:
+            wanted = count or max(1, (total or 0) - start)
+            units = reader.units_for(start, wanted, layers=self._layers)
+        else:
+            units = reader.units(layers=self._layers)
+        codec = make_decoder(reader.header.codec)
+        try:
+            for frame in codec.decode(units, self.info, device=self._device):
+                number = frame.pts
+                if stop is not None and number >= stop:
+                    return
+                if number >= start:
+                    yield number, replace(frame, pts=reader.timestamps[number])
+                if number + 1 == stop:
+                    return
+        except StreamError as error:
+            line = str(error) if str(error).startswith(reader.name) else f"{reader.name}: {error}"
+            if not reader.partial:
+                raise type(error)(line) from error
+            self._damage = line
