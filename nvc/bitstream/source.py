@@ -112,10 +112,9 @@ class Cursor:
         return passed
 
     def head(self) -> tuple[UnitHead, bytes] | None:
-        """Take the header of the unit that starts here, with its bytes; None at the end.
+        """Header of the unit that starts here, and its bytes, without taking them; None at the end.
 
-        Raises EndOfData when the source ends inside it and StreamError when it is damaged; the
-        cursor then stays where it is.
+        Raises EndOfData when the source ends inside it and StreamError when it is damaged.
         """
         want = MIN_UNIT_SIZE
         have = self.fill(want)
@@ -133,5 +132,4 @@ class Cursor:
                 if have < want:
                     raise
             else:
-                self._position = start + head.size
-                return head, self._buffer[start : self._position]
+                return head, self._buffer[start : start + head.size]

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from nvc.bitstream.bits import EndOfData
-from nvc.bitstream.index import END_UNIT_SIZE, StreamEnd, parse_index
-from nvc.bitstream.index import IndexEntry as IndexEntry
+from nvc.bitstream.index import END_UNIT_SIZE, IndexEntry, StreamEnd, parse_index
 from nvc.bitstream.source import Cursor, Source
 from nvc.bitstream.units import (
     CRC_SIZE,
@@ -121,6 +120,7 @@ class Walk:
             if found is None:
                 return
             head, raw = found
+            self._cursor.skip(head.size)
             payload: bytes | None = None
             if want(head) or head.type == UnitType.END:
                 payload = self._cursor.take(head.length)
@@ -150,6 +150,7 @@ class Walk:
         if found is None:
             raise StreamError(f"there is no unit at byte {offset} that this nvc can read")
         head, raw = found
+        self._cursor.skip(head.size)
         payload = self._cursor.take(head.length)
         if unit_crc(raw, payload) != int.from_bytes(self._cursor.take(CRC_SIZE), "little"):
             raise StreamError(_wrong_checksum(head, offset))
