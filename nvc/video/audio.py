@@ -35,18 +35,11 @@ def packet_start(packet: av.Packet) -> Fraction | None:
     return None if ticks is None or packet.time_base is None else ticks * packet.time_base
 
 
-def packet_end(packet: av.Packet) -> Fraction:
-    """When ``packet`` ends, in seconds, as far as it says."""
-    start = packet_start(packet)
-    assert start is not None
-    return start + (packet.duration or 0) * packet.time_base
-
-
 class AudioCollector:
     """Takes audio packets while the video is read and keeps them as Matroska in a spooled file.
 
     ``add`` packets as they come; ``begin`` when the first frame kept is known; ``advance`` with the
-    video; ``finish`` once. Packets that overlap the span of the frames are kept whole.
+    video; ``finish`` once. The audio is cut between packets: those that begin within the span.
     """
 
     def __init__(self, streams: list[Any], name: str) -> None:
@@ -77,11 +70,12 @@ class AudioCollector:
         self._pending.append(packet)
 
     def drop_before(self, time: Fraction) -> None:
-        """Forget what ends before ``time``, while the first frame kept is still ahead."""
-        self._pending = deque(packet for packet in self._pending if packet_end(packet) > time)
+        """Forget what begins before ``time``, while the first frame kept is still ahead."""
+        while self._pending and (packet_start(self._pending[0]) or 0) < time:
+            self._pending.popleft()
 
     def begin(self, *, lower: Fraction | None, rebase: Fraction) -> None:
-        """Open the Matroska file: keep what ends after ``lower``, and subtract ``rebase``."""
+        """Open the Matroska file: keep what begins at ``lower`` or later, and subtract ``rebase``."""
         self._lower = lower
         starts = [
             stream.start_time * stream.time_base
@@ -101,7 +95,7 @@ class AudioCollector:
                     "%s: audio track %d (%s) is left out: Matroska cannot hold it",
                     self._name,
                     source.index,
-                    source.codec_context.name,
+                    source.codec_context.codec.canonical_name,
                 )
                 continue
             for key in ("language", "title"):
@@ -130,7 +124,7 @@ class AudioCollector:
         track = self._tracks.get(packet.stream_index)
         if track is None or self._output is None:
             return
-        if self._lower is not None and packet_end(packet) <= self._lower:
+        if self._lower is not None and (packet_start(packet) or 0) < self._lower:
             return
         ticks = round(self._offset / packet.time_base)
         dts = packet.dts if packet.dts is not None else packet.pts
@@ -201,7 +195,7 @@ class AudioTracks:
 
     def _open(self, container_format: str) -> None:
         try:
-            self._container = av.open(self._file, format="matroska")
+            self._container = av.open(self._file, "r", format="matroska")
         except (ValueError, av.error.FFmpegError, OSError):
             log.warning("%s: the audio in the stream is damaged and is left out", self._name)
             return
@@ -213,7 +207,7 @@ class AudioTracks:
             if codec is not None and codec.sample_rate and _can_hold(stream, container_format):
                 self._sources.append(stream)
             else:
-                what = "unknown" if codec is None else codec.name
+                what = "unknown" if codec is None else codec.codec.canonical_name
                 log.warning(
                     "%s: %s cannot hold %s audio; written without it",
                     self._name,

@@ -264,9 +264,7 @@ class FFmpegWriter:
         for packet in tracks.packets():
             if self._excerpt:
                 packet.pts = packet.dts = packet.pts - round(origin / packet.time_base)
-                start = packet_start(packet)
-                length = (packet.duration or 0) * packet.time_base
-                if start + length <= 0 or start >= end:
+                if not 0 <= packet_start(packet) < end:
                     continue
             yield packet
 

@@ -2,7 +2,8 @@
 
 PyAV cannot set the field from which FFmpeg's muxer takes it, so the writer leaves room in the
 track's name (``PLACEHOLDER``) and this module turns that room into DisplayWidth and DisplayHeight
-(RFC 9559, section 5.1.4.1.28); no byte outside the Tracks element moves.
+(RFC 9559, section 5.1.4.1.28) and drops the muxer's DisplayUnit "unknown"; no byte outside the
+Tracks element moves.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from nvc.video.frames import VideoInfo
 PLACEHOLDER = "nvc" + "." * 37
 SEGMENT, TRACKS, TRACK_ENTRY, VIDEO = 0x18538067, 0x1654AE6B, 0xAE, 0xE0
 NAME, VOID, CRC = 0x536E, 0xEC, 0xBF
-DISPLAY_WIDTH, DISPLAY_HEIGHT = 0x54B0, 0x54BA
+DISPLAY_WIDTH, DISPLAY_HEIGHT, DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
 # The track headers are at the beginning.
 HEAD_BYTES = 1 << 20
 MAX_DISPLAY = 2**31 - 1
@@ -81,7 +82,7 @@ def _rewrite_entry(data: bytes, body: int, end: int, info: VideoInfo) -> bytes |
             parts = b"".join(
                 data[a:d]
                 for i, a, _, d in elements(data, inner, stop)
-                if i not in (DISPLAY_WIDTH, DISPLAY_HEIGHT)
+                if i not in (DISPLAY_WIDTH, DISPLAY_HEIGHT, DISPLAY_UNIT)
             )
             kept += _element(VIDEO, parts + display)
         else:
