@@ -206,6 +206,11 @@ class VideoReader:
             planes.append(plane[y : y + rows, x : x + cols])
         return Frame(planes=tuple(planes), pts=frame.pts)
 
+    @property
+    def has_audio(self) -> bool:
+        """Whether ``audio_chunks`` will have something to give, known before the first frame."""
+        return isinstance(self._backend, FFmpegSource) and self._backend.audio is not None
+
     def audio_chunks(self) -> Iterator[bytes]:
         """Matroska bytes of all audio tracks, at most 1 MB each, once the frames have been read.
 
