@@ -1,4 +1,4 @@
-"""Ways to damage a stream, for tools/fuzz_decode.py: its bytes, or its units with sound checksums."""
+"""Ways to damage a stream for tools/fuzz_decode.py: as bytes, or as units with sound checksums."""
 
 from __future__ import annotations
 
