@@ -75,7 +75,7 @@ class AudioCollector:
             self._pending.popleft()
 
     def begin(self, *, lower: Fraction | None, rebase: Fraction) -> None:
-        """Open the Matroska file: keep what begins at ``lower`` or later, and subtract ``rebase``."""
+        """Open the Matroska file: keep what begins from ``lower`` on, less ``rebase``."""
         self._lower = lower
         starts = [
             stream.start_time * stream.time_base
