@@ -68,7 +68,8 @@ def _with_escape(mass: Tensor, residual: Tensor, *, edge: Tensor, reach: Tensor)
     # the table's edge; the code's order grows with the scale, hence reach.
     distance = torch.relu(residual - edge) / reach
     escape = 0.25 * _UNIT / (1 + distance).square()
-    return -torch.log2(mass * (1 - _UNIT) + escape)
+    # Over all integers the escape adds up to 0.5 * _UNIT * (edge + reach).
+    return -torch.log2(mass * (1 - 0.5 * _UNIT * (edge + reach)) + escape)
 
 
 class _Bound(torch.autograd.Function):

@@ -23,10 +23,10 @@ MAX_ORDER = 16
 ESCAPE_VALUE = -(1 << 31)  # marks the escape entry among the decoder's values
 
 _TOTAL = 1 << PRECISION
-_FRACTION = 128  # fractional bits of the cumulative distributions
-_ONE = 1 << _FRACTION
+FRACTION_BITS = 128  # fractional bits of the cumulative distributions
+_ONE = 1 << FRACTION_BITS
 _PI = 0x3243F6A8885A308D313198A2E03707344  # pi with 128 fractional bits
-_INV_SQRT_2PI = math.isqrt((1 << (3 * _FRACTION - 1)) // _PI)
+_INV_SQRT_2PI = math.isqrt((1 << (3 * FRACTION_BITS - 1)) // _PI)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +167,7 @@ def scale_grid() -> np.ndarray:
     """
     last = SCALE_COUNT - 1
     grid = [
-        _root(((11 ** (last - i) * 6400**i) << (SCALE_BITS * last)) // 100**last, last)
+        integer_root(((11 ** (last - i) * 6400**i) << (SCALE_BITS * last)) // 100**last, last)
         for i in range(SCALE_COUNT)
     ]
     return _read_only(np.array(grid, dtype=np.int64))
@@ -176,13 +176,13 @@ def scale_grid() -> np.ndarray:
 @cache
 def gaussian_tables() -> Tables:
     """Tables of a rounded zero-mean Gaussian for each scale of scale_grid() as its sigma."""
-    return _symmetric_tables(_gaussian_inside, order_shift=2)
+    return _symmetric_tables(gaussian_inside, order_shift=2)
 
 
 @cache
 def laplace_tables() -> Tables:
     """Tables of a rounded zero-mean Laplace for each scale of scale_grid() as its b."""
-    return _symmetric_tables(_laplace_inside, order_shift=0)
+    return _symmetric_tables(laplace_inside, order_shift=0)
 
 
 def tables_from_counts(counts: Sequence[tuple[int, np.ndarray]]) -> Tables:
@@ -237,38 +237,38 @@ def _join(offsets: list[int], orders: list[int], frequencies: list[list[int]]) -
     )
 
 
-def _gaussian_inside(odd: int, scale: int) -> int:
+def gaussian_inside(odd: int, scale: int) -> int:
     """P(|X| < odd / 2) for sigma = scale / 2**20, with 128 fractional bits, by its power series."""
-    x = (odd << (_FRACTION + SCALE_BITS - 1)) // scale
-    half_square = (x * x) >> (_FRACTION + 1)
+    x = (odd << (FRACTION_BITS + SCALE_BITS - 1)) // scale
+    half_square = (x * x) >> (FRACTION_BITS + 1)
     term, total, n = x, 0, 0
     while term:
         total += term // (2 * n + 1) if n % 2 == 0 else -(term // (2 * n + 1))
         n += 1
-        term = (term * half_square >> _FRACTION) // n
-    return 2 * total * _INV_SQRT_2PI >> _FRACTION
+        term = (term * half_square >> FRACTION_BITS) // n
+    return 2 * total * _INV_SQRT_2PI >> FRACTION_BITS
 
 
-def _laplace_inside(odd: int, scale: int) -> int:
+def laplace_inside(odd: int, scale: int) -> int:
     """P(|X| < odd / 2) for b = scale / 2**20, with 128 fractional bits."""
-    return _ONE - _exp_negative((odd << (_FRACTION + SCALE_BITS - 1)) // scale)
+    return _ONE - _exp_negative((odd << (FRACTION_BITS + SCALE_BITS - 1)) // scale)
 
 
 def _exp_negative(x: int) -> int:
     """exp(-x) with 128 fractional bits: the series of x / 2**n below 1/256, squared n times."""
-    halvings = max(0, x.bit_length() - (_FRACTION - 8))
+    halvings = max(0, x.bit_length() - (FRACTION_BITS - 8))
     small = x >> halvings
     term, total, n = _ONE, 0, 0
     while term:
         total += term if n % 2 == 0 else -term
         n += 1
-        term = (term * small >> _FRACTION) // n
+        term = (term * small >> FRACTION_BITS) // n
     for _ in range(halvings):
-        total = total * total >> _FRACTION
+        total = total * total >> FRACTION_BITS
     return total
 
 
-def _root(value: int, degree: int) -> int:
+def integer_root(value: int, degree: int) -> int:
     """Largest integer whose power ``degree`` is at most ``value``, by bisection."""
     low, high = 0, 1 << (value.bit_length() // degree + 1)
     while high - low > 1:

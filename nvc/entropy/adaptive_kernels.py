@@ -1,0 +1,266 @@
+"""The compiled loops of the adaptive matrix coder; everything in int64.
+
+adaptive_reference.py says the same in plain Python.
+"""
+
+import numpy as np
+
+from nvc.entropy.adaptive_model import (
+    CERTAIN,
+    FAST_LIMIT,
+    FIRST_LOW_BIT,
+    FIRST_PREFIX,
+    HALF,
+    LEVELS,
+    LOW_BITS_BIAS,
+    PREFIX,
+    PRIOR_WEIGHT,
+    SLOW_LIMIT,
+    STATISTIC_LIMIT,
+    UNARY,
+    VALUE_LIMIT,
+)
+from nvc.entropy.jit import kernel
+
+_TOP = 1 << 24  # the range is kept at or above this
+_FULL = (1 << 32) - 1
+_CUBE_ROOT_2, _CUBE_ROOT_4 = 82570, 104032  # times 2**16
+_LOW, _RANGE, _CACHE, _PENDING, _POSITION = 0, 1, 2, 3, 4  # encoder state
+_CODE = 0  # decoder state, with _RANGE and _POSITION
+CODER_SIZE = 5
+
+OUT_OF_SPACE, BAD_VALUE = -1, -2
+
+
+@kernel
+def _clip(value):  # type: ignore[no-untyped-def]
+    """What a value adds to the statistics."""
+    return min(abs(int(value)), STATISTIC_LIMIT)
+
+
+@kernel
+def _level(values, row, column, row_sum, column_sum, total, count, options):  # type: ignore[no-untyped-def]
+    """Context of a value: the log of the magnitude expected from those before it."""
+    mean = ((total << 16) + options[0] * PRIOR_WEIGHT * 4096) // (count + PRIOR_WEIGHT)
+    mean = max(mean, 1)
+    expected = mean
+    if options[1]:
+        expected = ((row_sum << 16) + options[1] * mean) // (column + options[1])
+    if options[2]:
+        own = ((column_sum << 16) + options[2] * mean) // (row + options[2])
+        expected = expected * min((own << 8) // mean, 1 << 16) >> 8
+    if options[3]:
+        weight = options[3]
+        seen = np.int64(0)
+        if column > 0:
+            seen += 2 * _clip(values[row, column - 1])
+            weight += 2
+        if column > 1:
+            seen += _clip(values[row, column - 2])
+            weight += 1
+        if row > 0:
+            seen += 2 * _clip(values[row - 1, column])
+            weight += 2
+        expected = (expected * options[3] + (seen << 16)) // weight
+    expected = max(expected, 1 << 10)
+    octave = 0
+    for shift in (32, 16, 8, 4, 2, 1):
+        if expected >> (octave + shift):
+            octave += shift
+    fraction = (expected << 16) >> octave
+    third = int(fraction >= _CUBE_ROOT_2) + int(fraction >= _CUBE_ROOT_4)
+    return min(3 * (octave - 10) + third, LEVELS - 1)
+
+
+@kernel
+def _probability(model, context):  # type: ignore[no-untyped-def]
+    return (int(model[context, 0]) + int(model[context, 1])) >> 9
+
+
+@kernel
+def _adapt(model, context, bit):  # type: ignore[no-untyped-def]
+    count = int(model[context, 2])
+    for rate in range(2):
+        old = int(model[context, rate])
+        steps = 2 * min(count, FAST_LIMIT if rate == 0 else SLOW_LIMIT) + 3
+        new = old + ((((bit << 24) - old) * ((1 << 17) // steps)) >> 16)
+        model[context, rate] = min(max(new, CERTAIN), (1 << 24) - CERTAIN)
+    model[context, 2] = min(count + 1, SLOW_LIMIT)
+
+
+@kernel
+def _shift(coder, output):  # type: ignore[no-untyped-def]
+    """Move the top byte of low out, holding back bytes that a carry could still change."""
+    low = coder[_LOW]
+    if low < 0xFF000000 or low > _FULL:
+        carry = low >> 32
+        byte = coder[_CACHE]
+        for _ in range(coder[_PENDING]):
+            output[coder[_POSITION]] = (byte + carry) & 0xFF
+            coder[_POSITION] += 1
+            byte = 0xFF
+        coder[_PENDING] = 0
+        coder[_CACHE] = (low >> 24) & 0xFF
+    coder[_PENDING] += 1
+    coder[_LOW] = (low & 0x00FFFFFF) << 8
+
+
+@kernel
+def _put(coder, output, probability, bit):  # type: ignore[no-untyped-def]
+    bound = (coder[_RANGE] >> 16) * probability
+    if bit:
+        coder[_RANGE] = bound
+    else:
+        coder[_LOW] += bound
+        coder[_RANGE] -= bound
+    while coder[_RANGE] < _TOP:
+        coder[_RANGE] <<= 8
+        _shift(coder, output)
+
+
+@kernel
+def _get(coder, data, probability):  # type: ignore[no-untyped-def]
+    bound = (coder[_RANGE] >> 16) * probability
+    bit = np.int64(coder[_CODE] < bound)
+    if bit:
+        coder[_RANGE] = bound
+    else:
+        coder[_CODE] -= bound
+        coder[_RANGE] -= bound
+    while coder[_RANGE] < _TOP:
+        coder[_RANGE] <<= 8
+        position = coder[_POSITION]
+        byte = np.int64(data[position]) if position < len(data) else np.int64(0)
+        coder[_CODE] = coder[_CODE] << 8 | byte
+        coder[_POSITION] = position + 1
+    return bit
+
+
+@kernel
+def _put_adaptive(coder, output, model, context, bit):  # type: ignore[no-untyped-def]
+    _put(coder, output, _probability(model, context), bit)
+    _adapt(model, context, bit)
+
+
+@kernel
+def _get_adaptive(coder, data, model, context):  # type: ignore[no-untyped-def]
+    bit = _get(coder, data, _probability(model, context))
+    _adapt(model, context, bit)
+    return bit
+
+
+@kernel
+def encode(values, choice, options, choices, model, output):  # type: ignore[no-untyped-def]
+    """Bytes written to ``output``, the first of which is always 0, or OUT_OF_SPACE."""
+    rows, columns = values.shape
+    coder = np.zeros(CODER_SIZE, dtype=np.int64)
+    coder[_RANGE] = _FULL
+    coder[_PENDING] = 1
+    for field in range(len(choice)):
+        for step in range(choice[field] + 1):
+            if step < choices[field] - 1:
+                _put(coder, output, HALF, np.int64(step < choice[field]))
+    column_sums = np.zeros(columns, dtype=np.int64)
+    total = np.int64(0)
+    for row in range(rows):
+        row_sum = np.int64(0)
+        for column in range(columns):
+            if coder[_POSITION] + coder[_PENDING] + 128 > len(output):
+                return OUT_OF_SPACE
+            value = int(values[row, column])
+            count = row * columns + column
+            level = _level(values, row, column, row_sum, column_sums[column], total, count, options)
+            magnitude = abs(value)
+            low = max(0, level // 3 - LOW_BITS_BIAS)
+            steps = min(magnitude >> low, UNARY)
+            for step in range(min(steps + 1, UNARY)):
+                _put_adaptive(coder, output, model, level * UNARY + step, np.int64(step < steps))
+            if steps == UNARY:
+                rest = (magnitude >> low) - UNARY + 1
+                length = 0
+                while rest >> (length + 1):
+                    length += 1
+                for zero in range(length + 1):
+                    _put_adaptive(
+                        coder, output, model, FIRST_PREFIX + zero, np.int64(zero < length)
+                    )
+                for j in range(length - 1, -1, -1):
+                    _put(coder, output, HALF, (rest >> j) & 1)
+            if low:
+                context = FIRST_LOW_BIT + level * UNARY + min(steps, UNARY - 1)
+                _put_adaptive(coder, output, model, context, (magnitude >> (low - 1)) & 1)
+                for j in range(low - 2, -1, -1):
+                    _put(coder, output, HALF, (magnitude >> j) & 1)
+            if magnitude:
+                _put(coder, output, HALF, np.int64(value < 0))
+            clipped = _clip(value)
+            row_sum += clipped
+            column_sums[column] += clipped
+            total += clipped
+    # Of the numbers left in the range, the one with the most zero bytes at its end.
+    highest = coder[_LOW] + coder[_RANGE] - 1
+    for bits in (24, 16, 8, 0):
+        rounded = (coder[_LOW] + (1 << bits) - 1) >> bits << bits
+        if rounded <= highest:
+            coder[_LOW] = rounded
+            break
+    for _ in range(CODER_SIZE):
+        _shift(coder, output)
+    return coder[_POSITION]
+
+
+@kernel
+def decode_choice(coder, data, choices, choice):  # type: ignore[no-untyped-def]
+    """Start ``coder`` on ``data`` and read the options; False when no encoder starts like this."""
+    coder[_RANGE] = _FULL
+    for i in range(4):
+        coder[_CODE] = coder[_CODE] << 8 | (np.int64(data[i]) if i < len(data) else np.int64(0))
+    coder[_POSITION] = 4
+    if coder[_CODE] == _FULL:
+        return False
+    for field in range(len(choice)):
+        while choice[field] < choices[field] - 1 and _get(coder, data, HALF):
+            choice[field] += 1
+    return True
+
+
+@kernel
+def decode(coder, data, options, model, values):  # type: ignore[no-untyped-def]
+    """Fill ``values``; the bytes looked at, or BAD_VALUE. Past its end, data reads as zeros."""
+    rows, columns = values.shape
+    column_sums = np.zeros(columns, dtype=np.int64)
+    total = np.int64(0)
+    for row in range(rows):
+        row_sum = np.int64(0)
+        for column in range(columns):
+            count = row * columns + column
+            level = _level(values, row, column, row_sum, column_sums[column], total, count, options)
+            low = max(0, level // 3 - LOW_BITS_BIAS)
+            steps = 0
+            while steps < UNARY and _get_adaptive(coder, data, model, level * UNARY + steps):
+                steps += 1
+            magnitude = np.int64(steps)
+            if steps == UNARY:
+                length = 0
+                while _get_adaptive(coder, data, model, FIRST_PREFIX + length):
+                    length += 1
+                    if length == PREFIX:
+                        return BAD_VALUE
+                rest = np.int64(1)
+                for _ in range(length):
+                    rest = rest << 1 | _get(coder, data, HALF)
+                magnitude += rest - 1
+            if low:
+                context = FIRST_LOW_BIT + level * UNARY + min(steps, UNARY - 1)
+                magnitude = magnitude << 1 | _get_adaptive(coder, data, model, context)
+                for _ in range(low - 1):
+                    magnitude = magnitude << 1 | _get(coder, data, HALF)
+            if magnitude >= VALUE_LIMIT:
+                return BAD_VALUE
+            negative = magnitude > 0 and _get(coder, data, HALF)
+            values[row, column] = -magnitude if negative else magnitude
+            clipped = _clip(magnitude)
+            row_sum += clipped
+            column_sums[column] += clipped
+            total += clipped
+    return coder[_POSITION]
