@@ -51,7 +51,8 @@ def decode_by_api(path: Path, rng: random.Random) -> int:
     partial = rng.random() < 0.5
     way = rng.randrange(3)
     start = rng.choice((0, 0, 3))
-    out = path.with_suffix(".yuv")
+    # Matroska takes the sound along, which is as damaged as the rest.
+    out = path.with_suffix(rng.choice((".yuv", ".y4m", ".mkv", ".mp4")))
     try:
         if way == 2:
             with nvc.open(path, partial=partial) as video:
