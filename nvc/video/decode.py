@@ -81,7 +81,7 @@ def _rotation(frame: av.VideoFrame, name: str) -> int:
     return 90 * quarter % 360
 
 
-class _Clock:
+class Clock:
     """Strictly rising timestamps out of what a stream gives: missing, repeated, jumping back."""
 
     def __init__(self, duration: int, second: int, name: str) -> None:
@@ -254,7 +254,7 @@ class FFmpegSource:
         With ``start`` the clock begins at 0 with the first of them. The audio is cut alike.
         """
         info = self.info
-        clock = _Clock(info.frame_duration, round(1 / info.time_base), self._name)
+        clock = Clock(info.frame_duration, round(1 / info.time_base), self._name)
         end: Fraction | None = None
         origin = kept = 0
         for index, decoded in enumerate(self._all_frames()):

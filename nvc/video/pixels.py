@@ -45,8 +45,8 @@ EXACT = (
 class PixelLayout:
     """How the planes of one FFmpeg pixel format are taken.
 
-    ``convert_to`` names the planar format swscale makes of it first; None when planes are taken as
-    they are. ``rgb`` means that the three planes are G, B, R.
+    ``convert_to`` names the formats swscale takes it through first, the last one planar; empty when
+    planes are taken as they are. ``rgb`` means that the three planes are G, B, R.
     """
 
     chroma: str
@@ -54,7 +54,7 @@ class PixelLayout:
     rgb: bool = False
     alpha: bool = False
     semi_planar: tuple[bool, int] | None = None
-    convert_to: str | None = None
+    convert_to: tuple[str, ...] = ()
 
 
 def pixel_format(chroma: str, bit_depth: int, *, rgb: bool = False) -> str:
@@ -93,9 +93,11 @@ def pixel_layout(name: str) -> PixelLayout:
     direct = own_plane and (usual or rgb) and not packed and depth >= 8 and not fmt.has_palette
     if direct:
         return PixelLayout(chroma, depth, rgb=rgb, alpha=alpha)
+    # Straight to planar RGB, swscale would leave the low bits of 5 and 6-bit samples empty.
+    first = ("rgb24",) if rgb and depth < 8 else ()
     depth = next(held for held in PLANAR_DEPTHS if held >= depth)
     target = pixel_format(chroma, depth, rgb=rgb)
-    return PixelLayout(chroma, depth, rgb=rgb, alpha=alpha, convert_to=target)
+    return PixelLayout(chroma, depth, rgb=rgb, alpha=alpha, convert_to=(*first, target))
 
 
 def shift_right(samples: torch.Tensor, bits: int) -> torch.Tensor:
@@ -127,8 +129,8 @@ def frame_planes(frame: av.VideoFrame, layout: PixelLayout) -> tuple[torch.Tenso
 
     For RGB formats the three planes are R, G, B.
     """
-    if layout.convert_to is not None:
-        frame = frame.reformat(format=layout.convert_to, interpolation=EXACT)
+    for name in layout.convert_to:
+        frame = frame.reformat(format=name, interpolation=EXACT)
     height, width = frame.height, frame.width
     dtype = np.dtype(np.uint8 if layout.bit_depth == 8 else "<u2")
     if layout.semi_planar is not None:
