@@ -99,7 +99,12 @@ class StreamFrames:
     @property
     def damage(self) -> str | None:
         """The first thing found wrong so far, in one line; None while there is nothing."""
-        return self._reader.damage or self._damage
+        found = self._reader.damage or self._damage
+        return found and self._named(found)
+
+    def _named(self, line: str) -> str:
+        name = self._reader.name
+        return line if line.startswith(name) else f"{name}: {line}"
 
     def frames(self, start: int = 0, count: int | None = None) -> Iterator[tuple[int, Frame]]:
         """(number, frame) of ``count`` frames (None: all) from ``start``, as far as they exist.
@@ -124,7 +129,6 @@ class StreamFrames:
                 if number + 1 == stop:
                     return
         except StreamError as error:
-            line = str(error) if str(error).startswith(reader.name) else f"{reader.name}: {error}"
             if not reader.partial:
-                raise type(error)(line) from error
-            self._damage = line
+                raise type(error)(self._named(str(error))) from error
+            self._damage = str(error)

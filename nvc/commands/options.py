@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import sys
 from fractions import Fraction
@@ -183,8 +184,17 @@ def is_device(path: Path) -> bool:
 
 
 def print_json(result: dict[str, Any]) -> None:
-    """One JSON object on one line of stdout."""
-    print(json.dumps(result, allow_nan=False), flush=True)
+    """One JSON object on one line of stdout; what is no number becomes null."""
+    print(json.dumps(_finite(result), allow_nan=False), flush=True)
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for NaN and infinity, which JSON does not have."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def warn(message: str) -> None:
