@@ -165,7 +165,7 @@ def change_header(rng: random.Random, seed: Seed) -> bytes:
         "chroma": ("400", "420", "422", "444"),
         "bit_depth": (8, 9, 10, 12, 16),
         "frame_count": (None, 0, 1, 5, 2**31 - 1),
-        "start_pts": (-5, 1 << 61, -(1 << 61)),
+        "start_pts": (-5, 1 << 36, -(1 << 36), 1 << 61),
         "rotation": (0, 90, 180, 270),
         "crop_right": (1, 64, 8000),
         "matrix": (0, 1, 3, 9, 255),

@@ -21,6 +21,8 @@ MAX_SIDE = 16384
 MAX_FRAMES = (1 << 31) - 1
 MAX_RATIONAL = (1 << 31) - 1
 MAX_PTS = (1 << 62) - 1
+# No time is further from zero than this: in nanoseconds it and any difference still fit 64 bits.
+MAX_SECONDS = 1 << 32
 MAX_BODY = 4096
 PREFIX_SIZE = 8
 NO_WEIGHTS = bytes(8)
@@ -103,13 +105,13 @@ class StreamHeader:
         for name in ("matrix", "primaries", "transfer"):
             _check_range(name, getattr(self, name), 0, 255)
         _check_range("chroma_location", self.chroma_location, 0, 7)
-        _check_range("start_pts", self.start_pts, -MAX_PTS, MAX_PTS)
         if self.frame_count is not None:
             _check_range("frame_count", self.frame_count, 0, MAX_FRAMES)
         if self.time_base is None:
             object.__setattr__(self, "time_base", 1 / self.frame_rate)
         _check_fraction("frame_rate", self.frame_rate)
         _check_fraction("time_base", self.tick)
+        _check_range("start_pts", self.start_pts, -self.pts_limit, self.pts_limit)
         _check_fraction("sample_aspect", self.sample_aspect)
         if len(self.weights_hash) != len(NO_WEIGHTS):
             raise ValueError(f"weights_hash must be 8 bytes, not {len(self.weights_hash)}")
@@ -118,6 +120,11 @@ class StreamHeader:
     def tick(self) -> Fraction:
         """The time base in seconds, for callers that want no None."""
         return self.time_base if self.time_base is not None else 1 / self.frame_rate
+
+    @cached_property
+    def pts_limit(self) -> int:
+        """Largest magnitude of a timestamp: 2**32 seconds, or 2**62 - 1 ticks if that is less."""
+        return min(MAX_PTS, int(MAX_SECONDS / self.tick))
 
     @cached_property
     def _step(self) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from nvc.bitstream.bits import (
     unzigzag,
     zigzag,
 )
-from nvc.bitstream.header import MAX_PTS, StreamHeader
+from nvc.bitstream.header import StreamHeader
 from nvc.errors import StreamError
 
 _MAX_ORDER = 40
@@ -28,9 +28,10 @@ _MAX_ORDER = 40
 
 def pack_timestamps(header: StreamHeader, frame_start: int, pts: Sequence[int]) -> bytes:
     """Payload of a TIMESTAMPS unit for the frames from `frame_start` on; pts in time_base units."""
+    limit = header.pts_limit
     for value in pts:
-        if not -MAX_PTS <= value <= MAX_PTS:
-            raise ValueError(f"a timestamp must be within 2**62 of zero, not {value}")
+        if not -limit <= value <= limit:
+            raise ValueError(f"a timestamp must be within {limit} ticks of zero, not {value}")
     errors = [value - header.predicted_pts(frame_start + i) for i, value in enumerate(pts)]
     payload = pack_varint(zigzag(errors[0]))
     if len(errors) == 1:
@@ -72,7 +73,7 @@ def parse_timestamps(
     elif position != len(payload):
         raise StreamError("a TIMESTAMPS unit is damaged")
     pts = [header.predicted_pts(frame_start + i) + error for i, error in enumerate(errors)]
-    if max(pts) > MAX_PTS or min(pts) < -MAX_PTS:
+    if max(pts) > header.pts_limit or min(pts) < -header.pts_limit:
         raise StreamError("a TIMESTAMPS unit holds a time out of range")
     return array("q", pts)
 
@@ -102,7 +103,7 @@ class Timestamps:
         if place >= 0 and frame - self._starts[place] < len(self._runs[place]):
             return self._runs[place][frame - self._starts[place]]
         pts = self._header.predicted_pts(frame)
-        if not -MAX_PTS <= pts <= MAX_PTS:
+        if not -self._header.pts_limit <= pts <= self._header.pts_limit:
             raise StreamError(f"the header's rate puts frame {frame} at a time out of range")
         return pts
 

@@ -20,6 +20,7 @@ from nvc.bitstream.units import (
     pack_head,
     unit_crc,
 )
+from nvc.errors import InputError
 
 _HOLD_BYTES = 4 << 20
 _HOLD_UNITS = 1024
@@ -72,7 +73,15 @@ class StreamWriter:
             self.close()
 
     def add_timestamp(self, pts: int, *, track: int = 0) -> None:
-        """Time of the next frame of the track, in units of the header's time_base."""
+        """Time of the next frame of the track, in units of the header's time_base.
+
+        Raises InputError when it is over 2**32 seconds from zero.
+        """
+        if abs(pts) > self.header.pts_limit:
+            raise InputError(
+                f"a frame has the time {pts} x {self.header.tick} s: the format holds times within "
+                "2**32 s of zero"
+            )
         if not self._started:
             self._first_times.setdefault(track, []).append(pts)
             return
