@@ -24,7 +24,7 @@ BOTH = pytest.mark.parametrize(
 
 @BOTH
 def test_bits_are_those_of_the_integer_tables(bits, tables):
-    """Within 0.08 bit on symbols of 16 units of frequency or more, 1 bit on the others."""
+    """Within 0.08 bit where the frequency is 16 or more, 1 bit elsewhere, 0.1 % on average."""
     for t, scale in enumerate(scale_grid() / 2**20):
         start, size = int(tables.starts[t]), int(tables.sizes[t])
         frequency = tables.frequencies[start : start + size].astype(np.float64)
@@ -33,8 +33,8 @@ def test_bits_are_those_of_the_integer_tables(bits, tables):
         error = np.abs(found - (14 - np.log2(frequency)))
         assert error[frequency >= 16].max() <= 0.08
         assert error.max() <= 1.0
-        mass = frequency / 2**14
-        assert abs(np.sum(mass * (found - (14 - np.log2(frequency))))) <= 2e-3
+        mass, exact = frequency / 2**14, 14 - np.log2(frequency)
+        assert abs(np.sum(mass * (found - exact))) <= 1e-4 + 1e-3 * np.sum(mass * exact)
 
 
 @BOTH
