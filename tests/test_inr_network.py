@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nvc.errors import UsageError
+from nvc.inr.blocks import shuffle_pixels
 from nvc.inr.config import NetworkConfig, choose_strides, network_for_size
 from nvc.inr.embeddings import EmbeddingTable, FrameEncoder
 from nvc.inr.network import (
@@ -112,3 +113,13 @@ def test_impossible_networks_are_refused():
             NetworkConfig(**(good | change))
     with pytest.raises(UsageError, match="too few"):
         width_for_parameters(network_for_size(320, 640), 16, 100)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 5])
+def test_shuffle_is_torchs_with_rows_permuted(stride):
+    """The fast pixel shuffle is torch's own on permuted channels."""
+    x = torch.randn(2, 3 * stride**2, 4, 5).contiguous(memory_format=torch.channels_last)
+    # (s, s, C) -> (C, s, s)
+    permuted = x.unflatten(1, (stride, stride, 3)).permute(0, 3, 1, 2, 4, 5).flatten(1, 3)
+    expected = torch.nn.functional.pixel_shuffle(permuted, stride)
+    assert torch.equal(shuffle_pixels(x, stride), expected)

@@ -1,0 +1,239 @@
+"""The codec: frames to units by fitting a network to each group, units to frames by running it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nvc.bitstream.units import Unit, UnitType
+from nvc.errors import StreamError, UsageError
+from nvc.inr.coding import decode_config, decode_group, encode_config, encode_group
+from nvc.inr.config import NetworkConfig, network_for_size
+from nvc.inr.fit_config import DEFAULT_BITS_PER_PIXEL, FitConfig
+from nvc.inr.groups import Group, ResidentClip, cut_groups
+from nvc.inr.network import nearest_width, parameter_count, width_for_parameters
+from nvc.inr.state import FitState
+from nvc.video.color import rgb_to_yuv
+from nvc.video.frames import Frame, VideoInfo
+
+STREAM_OVERHEAD = 140  # bytes of a file besides its PARAMETERS payloads, for --size
+UNIT_OVERHEAD = 20
+DECODE_MEMORY = 1 << 30  # bytes of feature maps that frames decoded side by side may take
+
+
+class InrCodec:
+    """HNeRV end to end: one CONFIG unit, then one PARAMETERS unit a group of frames.
+
+    device: where the fit runs. state: folder that makes an encode resumable (nvc.inr.state);
+    resume: go on from what is there. After encode, `stats` holds what the fits came to: the means
+    over frames of FitStats' PSNRs in dB, and every group's own.
+    """
+
+    weights_hash = bytes(8)
+
+    def __init__(
+        self,
+        config: FitConfig | None = None,
+        *,
+        device: torch.device | str = "cpu",
+        state: Path | None = None,
+        resume: bool = False,
+    ) -> None:
+        self.config = config or FitConfig()
+        self.device = torch.device(device)
+        self.stats: dict[str, Any] = {}
+        self._state, self._resume = state, resume
+
+    def encode(
+        self,
+        frames: Iterable[Frame],
+        info: VideoInfo,
+        *,
+        progress: Callable[[Any], None] | None = None,
+    ) -> Iterator[Unit]:
+        """Fit the frames group by group, holding one group in memory.
+
+        progress is called with nvc.inr.fitting.Progress. Raises UsageError when a size cannot be
+        met, InputError for frames that do not fit `info`, NvcError when a fit diverges.
+        """
+        fit = self.config
+        network = network_for_size(info.height, info.width)
+        state = None
+        if self._state is not None:
+            state = FitState(self._state, fit, resume=self._resume)
+        yield Unit(type=UnitType.CONFIG, payload=encode_config(network))
+        done: list[dict[str, Any]] = []
+        total = info.frame_count or None
+        for group in cut_groups(frames, group=fit.group, frame_count=total):
+            if total is None and group.last:
+                total = group.start + len(group.frames)
+            payload, stats = self._encode_group(
+                group, info, network, number=len(done), total=total, state=state, progress=progress
+            )
+            done.append(stats)
+            self.stats = _summary(done)
+            yield Unit(
+                type=UnitType.PARAMETERS,
+                payload=payload,
+                frame_start=group.start,
+                frame_count=stats["frames"],
+                key=True,
+            )
+        if state is not None:
+            state.remove()
+
+    def _encode_group(
+        self,
+        group: Group,
+        info: VideoInfo,
+        network: NetworkConfig,
+        *,
+        number: int,
+        total: int | None,
+        state: FitState | None,
+        progress: Callable[[Any], None] | None,
+    ) -> tuple[bytes, dict[str, Any]]:
+        # Lightning comes in here: decoding must not need it.
+        from nvc.inr.fitting import fit_group
+
+        clip = ResidentClip(group.frames, info, self.device)
+        network, target = choose_network(network, self.config, info, frames=len(clip), total=total)
+        fingerprint = clip.fingerprint() if state is not None else 0
+        resume = False
+        if state is not None:
+            finished = state.finished(group.start, fingerprint)
+            if finished is not None:
+                return finished
+            resume = state.begin(group.start, fingerprint)
+        quantised, fitted = fit_group(
+            clip,
+            network,
+            self.config,
+            target_bytes=target,
+            write=encode_group,
+            group=number,
+            state=None if state is None else state.folder,
+            resume=resume,
+            progress=progress,
+        )
+        payload, stats = encode_group(quantised), asdict(fitted)
+        if state is not None:
+            state.finish(group.start, fingerprint, payload, stats)
+        return payload, stats
+
+    def decode(
+        self,
+        units: Iterable[Unit],
+        info: VideoInfo,
+        *,
+        device: torch.device | str = "cpu",
+    ) -> Iterator[Frame]:
+        """Frames of the groups in the order of their units; a frame's pts is its number.
+
+        Frames are made one at a time on one thread each, several side by side on a CPU, so the
+        number of threads changes the speed and no sample. Raises StreamError on a bad stream.
+        """
+        network: NetworkConfig | None = None
+        for unit in units:
+            if unit.type == UnitType.CONFIG:
+                network = decode_config(unit.payload, height=info.height, width=info.width)
+            elif unit.type == UnitType.PARAMETERS:
+                if network is None:
+                    raise StreamError("the INR configuration is missing before the first group")
+                yield from _decode_unit(unit, network, info, torch.device(device))
+
+
+def choose_network(
+    network: NetworkConfig,
+    fit: FitConfig,
+    info: VideoInfo,
+    *,
+    frames: int,
+    total: int | None,
+) -> tuple[NetworkConfig, int]:
+    """The width for a group of `frames` frames, and the bytes its payload should have.
+
+    total: frames of the whole clip, None when not known. Raises UsageError when a size in bytes
+    needs that number, or is too small for any network.
+    """
+    if fit.size_bytes is not None:
+        if total is None:
+            raise UsageError(
+                "--size needs a known number of frames: give --frames, or --size-params"
+            )
+        share = (fit.size_bytes - STREAM_OVERHEAD) * frames / max(total, frames) - UNIT_OVERHEAD
+        target = max(int(share), 1)
+        least = parameter_count(network.with_width(1), frames)
+        if target * 8 < 2 * least:
+            raise UsageError(
+                f"--size {fit.size_bytes} is too small: {frames} frames of "
+                f"{info.width}x{info.height} need {least // 4} bytes or more a group"
+            )
+        values = max(round(8 * target / fit.bits_per_value), least)
+        return nearest_width(network, frames, values), target
+    if fit.size_params is not None:
+        network = width_for_parameters(network, frames, fit.size_params)
+    else:
+        pixels = frames * info.height * info.width
+        values = round(DEFAULT_BITS_PER_PIXEL * pixels / fit.bits_per_value)
+        least = parameter_count(network.with_width(1), frames)
+        network = nearest_width(network, frames, max(values, least))
+    return network, round(parameter_count(network, frames) * fit.bits_per_value / 8)
+
+
+def _summary(groups: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means over frames of the groups' PSNRs, sums of their times and values, and the groups."""
+    frames = sum(group["frames"] for group in groups)
+    means = {
+        name: sum(group[name] * group["frames"] for group in groups) / frames
+        for name in ("psnr_float_before", "psnr_float_final", "psnr_quantised")
+    }
+    sums = {name: sum(group[name] for group in groups) for name in ("values", "steps", "seconds")}
+    return {**means, **sums, "groups": list(groups)}
+
+
+def _decode_unit(
+    unit: Unit, config: NetworkConfig, info: VideoInfo, device: torch.device
+) -> Iterator[Frame]:
+    group = decode_group(unit.payload, config, unit.frame_count)
+    network, codes = group.network(device), group.codes(device)
+
+    def picture(index: int) -> Frame:
+        with torch.inference_mode():
+            rgb = network(codes[index : index + 1])[..., : info.height, : info.width]
+            planes = rgb_to_yuv(rgb, info)
+        # (1, h, w) -> (h, w)
+        return Frame(tuple(plane[0] for plane in planes), pts=unit.frame_start + index)
+
+    if device.type != "cpu":
+        yield from map(picture, range(group.frames))
+        return
+    # Three maps live at once in a block: its input, the convolution's output, the shuffled one.
+    workers = DECODE_MEMORY // (12 * group.config.largest_activation())
+    workers = min(max(workers, 1), torch.get_num_threads(), group.frames)
+    yield from _side_by_side(picture, group.frames, workers)
+
+
+def _side_by_side(picture: Callable[[int], Frame], count: int, workers: int) -> Iterator[Frame]:
+    """picture(0), picture(1) ... in order, `workers` at a time on one torch thread each."""
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        pending: deque[Future[Frame]] = deque()
+        try:
+            for index in range(count):
+                pending.append(pool.submit(picture, index))
+                if len(pending) > workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+            # A worker's setting is also what threads made later would start with.
+            torch.set_num_threads(threads)

@@ -1,0 +1,107 @@
+"""How a clip is fitted: every option of the fit in one frozen dataclass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from nvc.errors import UsageError
+
+Optimiser = Literal["muon", "adam"]
+EmbeddingSource = Literal["pooled", "encoder", "table"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+DEFAULT_BITS_PER_PIXEL = 0.1
+PAPER_EPOCHS = 300
+LEAST_STEPS = 1500
+MAX_GROUP = 1 << 16  # frames one unit may cover
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UsageError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """Options of a fit; every bad one raises UsageError with what is allowed.
+
+    epochs: None means 300, as published, and at least 1,500 steps for short clips.
+    size_params: decoder parameters and embedding values of the whole clip's network, per group.
+    size_bytes: bytes of the whole file; needs a known number of frames. With neither size the file
+    aims at 0.1 bit a pixel. bits_per_value: what one parameter costs in the file on average; it
+    turns a size in bytes into a width, and size_params into a rate.
+    optimizer: "muon" (matrices by Muon at matrix_lr, the rest by Adam at lr) or "adam" (Adam at lr
+    for all, as published). lr, matrix_lr: None means the optimizer's own default.
+    embedding: "pooled" (encoder on frames pooled by the first stride), "encoder" (HNeRV's, on
+    whole frames), or "table" (free values).
+    quantise_from: share of the steps before quantisation starts; noise_share: share of the
+    quantised steps that imitate rounding by noise before rounding itself takes over.
+    group: most frames fitted by one network. checkpoint_seconds: time between saved states.
+    """
+
+    epochs: int | None = None
+    size_params: int | None = None
+    size_bytes: int | None = None
+    bits_per_value: float = 4.5
+    batch_size: int = 2
+    optimizer: Optimiser = "muon"
+    lr: float | None = None
+    matrix_lr: float = 2e-2
+    step_lr: float = 2e-2
+    warmup: float = 0.1
+    embedding: EmbeddingSource = "pooled"
+    quantise_from: float = 0.65
+    noise_share: float = 0.6
+    group: int = 256
+    seed: int = 0
+    precision: Precision = "auto"
+    checkpoint_seconds: float = 20.0
+
+    def __post_init__(self) -> None:
+        for name, value, low in (
+            ("epochs", self.epochs, 1),
+            ("size-params", self.size_params, 1),
+            ("size", self.size_bytes, 1),
+        ):
+            _require(value is None or value >= low, f"{name} is {value}; it must be {low} or more")
+        _require(1 <= self.bits_per_value <= 16, "bits-per-value must be 1 to 16")
+        _require(self.batch_size >= 1, f"batch-size is {self.batch_size}; it must be 1 or more")
+        for name, value, allowed in (
+            ("optimizer", self.optimizer, get_args(Optimiser)),
+            ("embedding", self.embedding, get_args(EmbeddingSource)),
+            ("precision", self.precision, get_args(Precision)),
+        ):
+            _require(value in allowed, f"{name} is {value!r}; allowed: {', '.join(allowed)}")
+        for name, rate in (
+            ("lr", self.lr if self.lr is not None else 1.0),
+            ("matrix-lr", self.matrix_lr),
+            ("step-lr", self.step_lr),
+        ):
+            _require(0 < rate <= 1, f"{name} is {rate}; allowed: above 0, at most 1")
+        for name, share in (
+            ("warmup", self.warmup),
+            ("quantise-from", self.quantise_from),
+            ("noise-share", self.noise_share),
+        ):
+            _require(0 <= share < 1, f"{name} is {share}; allowed: 0 to under 1")
+        _require(1 <= self.group <= MAX_GROUP, f"group is {self.group}; allowed: 1 to {MAX_GROUP}")
+        _require(self.seed >= 0, f"seed is {self.seed}; it must be 0 or more")
+        _require(self.checkpoint_seconds >= 0, "checkpoint-seconds must be 0 or more")
+
+    @property
+    def adam_lr(self) -> float:
+        """Adam's learning rate: as given, else 1e-3 as published, 4e-3 beside Muon."""
+        if self.lr is not None:
+            return self.lr
+        return 1e-3 if self.optimizer == "adam" else 4e-3
+
+    def epochs_for(self, frames: int) -> int:
+        """Epochs of a group of `frames` frames."""
+        if self.epochs is not None:
+            return self.epochs
+        return max(PAPER_EPOCHS, -(-LEAST_STEPS // self.steps_per_epoch(frames)))
+
+    def steps_per_epoch(self, frames: int) -> int:
+        """Optimiser steps of one pass over `frames` frames."""
+        return -(-frames // self.batch_size)

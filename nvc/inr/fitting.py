@@ -1,0 +1,285 @@
+"""Runs the fit of one group: the trainer, its saved state, progress, and what came out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+
+from nvc.errors import NvcError
+from nvc.inr.config import NetworkConfig
+from nvc.inr.fit_config import FitConfig
+from nvc.inr.groups import ResidentClip
+from nvc.inr.module import GroupFit
+from nvc.inr.quantised import QuantisedGroup, quantise_group
+from nvc.inr.state import CHECKPOINT
+
+REPORT_SECONDS = 0.5
+COLLAPSE_STEPS = 300  # a shorter fit may well be no better than flat frames
+CORRECTIONS = 8  # times the real coder is asked how good the rate estimate is
+
+logger = logging.getLogger("nvc.inr")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a fit stands; handed to the progress callback now and then.
+
+    psnr: RGB, dB, from the last epoch's training loss. eta: seconds left of this group.
+    """
+
+    group: int
+    epoch: int
+    epochs: int
+    psnr: float
+    eta: float
+    phase: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitStats:
+    """What a fit of one group came to. PSNR is of RGB in dB, mean over frames, float output.
+
+    psnr_float_before: the network just before quantisation started. psnr_float_final: the final
+    weights and codes left unrounded. psnr_quantised: the weights and codes of the file.
+    collapsed: after hundreds of steps the output is no better than one flat colour a frame.
+    """
+
+    frames: int
+    stem_width: int
+    values: int
+    steps: int
+    seconds: float
+    psnr_float_before: float
+    psnr_float_final: float
+    psnr_quantised: float
+    target_bytes: int
+    payload_bytes: int
+    collapsed: bool
+
+
+def use_bfloat16(fit: FitConfig, device: torch.device) -> bool:
+    """Whether the fit runs in bfloat16: as asked, else where the device has matrix units for it."""
+    if fit.precision != "auto":
+        return fit.precision == "bfloat16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool(supported and supported())
+
+
+class _Bookkeeping(lightning.Callback):
+    """Progress, collapse detection, rate correction and saved state, all at the end of epochs."""
+
+    def __init__(
+        self,
+        *,
+        group: int,
+        fit: FitConfig,
+        state: Path | None,
+        progress: Callable[[Progress], None] | None,
+        write: Callable[[QuantisedGroup], bytes],
+    ) -> None:
+        self.group, self.fit, self.state, self.write = group, fit, state, write
+        self.progress = progress
+        self.started = self.saved = self.reported = time.monotonic()
+        self.first_epoch = 0
+        self.spent = 0.0
+        self.psnr_float_before = float("nan")
+
+    def on_fit_start(self, trainer: Any, module: Any) -> None:
+        self.first_epoch = module.current_epoch
+
+    def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+        if module.current_epoch == module.quantise_epoch:
+            self.psnr_float_before = module.psnr(module.network, module.all_codes())
+
+    def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+        done = module.current_epoch + 1
+        self._correct_rate(module, done)
+        now = time.monotonic()
+        last = done == module.epochs
+        if last or now - self.reported >= REPORT_SECONDS:
+            self.reported = now
+            self._report(module, done, now)
+        if self.state is not None and not last and now - self.saved >= self.fit.checkpoint_seconds:
+            self.save(trainer)
+            self.saved = time.monotonic()
+
+    def _report(self, module: Any, done: int, now: float) -> None:
+        psnr = -10 * float(torch.log10(module.distortion_sum / module.steps))
+        if psnr != psnr:
+            raise NvcError(
+                f"the fit diverged in epoch {done} of group {self.group}: the loss is not a "
+                "number; try a lower --lr or another --seed"
+            )
+        if self.progress is None:
+            return
+        phases = ((module.round_epoch, "rounding"), (module.quantise_epoch, "noise"), (0, "float"))
+        self.progress(
+            Progress(
+                group=self.group,
+                epoch=done,
+                epochs=module.epochs,
+                psnr=psnr,
+                eta=(now - self.started) / (done - self.first_epoch) * (module.epochs - done),
+                phase=next(name for start, name in phases if done > start),
+            )
+        )
+
+    def _correct_rate(self, module: Any, done: int) -> None:
+        """Tell the controller what the coder really writes, a few times a fit."""
+        quantised = done - module.quantise_epoch
+        every = max((module.epochs - module.quantise_epoch) // CORRECTIONS, 1)
+        if quantised <= 0 or quantised % every or done == module.epochs:
+            return
+        with torch.no_grad():
+            estimate = float(module.bits(module.flat_parameters(), module.all_codes()))
+            written = 8 * len(self.write(quantise_module(module)))
+        module.rate.correction.fill_(min(max(written / max(estimate, 1.0), 0.5), 2.0))
+
+    def save(self, trainer: Any) -> None:
+        """Write the state beside its name, then rename: a kill leaves the old or the new one."""
+        assert self.state is not None
+        temporary = self.state / (CHECKPOINT + ".part")
+        trainer.save_checkpoint(temporary)
+        temporary.replace(self.state / CHECKPOINT)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"psnr_float_before": self.psnr_float_before, "spent": self._seconds()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.psnr_float_before = state_dict["psnr_float_before"]
+        self.spent = state_dict["spent"]
+
+    def _seconds(self) -> float:
+        return self.spent + time.monotonic() - self.started
+
+
+def quantise_module(module: GroupFit) -> QuantisedGroup:
+    """The group as it would be written now."""
+    return quantise_group(
+        module.network.config,
+        list(module.network.parameters()),
+        module.quantiser.log2_steps.tolist(),
+        module.all_codes(),
+        float(module.embedding_quantiser.log2_step),
+    )
+
+
+def fit_group(
+    clip: ResidentClip,
+    network: NetworkConfig,
+    fit: FitConfig,
+    *,
+    target_bytes: int,
+    write: Callable[[QuantisedGroup], bytes],
+    group: int = 0,
+    state: Path | None = None,
+    resume: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> tuple[QuantisedGroup, FitStats]:
+    """Fit one group on the device its clip is on.
+
+    write: the coder, used to hold the rate at target_bytes. state: folder for a checkpoint every
+    fit.checkpoint_seconds; with resume the fit continues from the one there, if any. Raises
+    NvcError when the fit diverges, KeyboardInterrupt when it is interrupted; warns on a collapse.
+    """
+    _quiet_lightning()
+    device = clip.device
+    torch.manual_seed(fit.seed)
+    module = GroupFit(
+        network, fit, clip, target_bits=8.0 * target_bytes, bfloat16=use_bfloat16(fit, device)
+    )
+    book = _Bookkeeping(group=group, fit=fit, state=state, progress=progress, write=write)
+    checkpoint = state / CHECKPOINT if state is not None and resume else None
+    if checkpoint is not None and not checkpoint.is_file():
+        checkpoint = None
+    trainer = lightning.Trainer(
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=[device.index or 0] if device.type == "cuda" else 1,
+        max_epochs=module.epochs,
+        callbacks=[book],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    _run(trainer, module, checkpoint)
+    module.to(device)
+    with torch.no_grad():
+        quantised = quantise_module(module)
+        codes = module.all_codes()
+        psnr_final = module.psnr(module.network, codes)
+        psnr_quantised = module.psnr(quantised.network(device), quantised.codes(device))
+    payload = len(write(quantised))
+    steps = module.epochs * module.steps
+    stats = FitStats(
+        frames=len(clip),
+        stem_width=network.stem_width,
+        values=sum(map(int, module.quantiser.sizes)) + codes.numel(),
+        steps=steps,
+        seconds=book._seconds(),
+        psnr_float_before=book.psnr_float_before,
+        psnr_float_final=psnr_final,
+        psnr_quantised=psnr_quantised,
+        target_bytes=target_bytes,
+        payload_bytes=payload,
+        collapsed=steps >= COLLAPSE_STEPS and _collapsed(clip, psnr_quantised),
+    )
+    if stats.collapsed:
+        warnings.warn(
+            f"group {group} collapsed: {psnr_quantised:.2f} dB is no better than flat frames; try "
+            "another seed or a lower learning rate",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    logger.debug("group %d: %s", group, asdict(stats))
+    return quantised, stats
+
+
+def _run(trainer: lightning.Trainer, module: GroupFit, checkpoint: Path | None) -> None:
+    """Fit, turning Lightning's exit on ctrl-C back into the KeyboardInterrupt it was."""
+    batches = range(module.steps)
+    in_main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(
+            module,
+            batches,
+            ckpt_path=os.fspath(checkpoint) if checkpoint else None,
+            weights_only=True,
+        )
+    except SystemExit:
+        # Lightning has also switched SIGINT off.
+        if in_main:
+            signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from None
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def _collapsed(clip: ResidentClip, psnr: float) -> bool:
+    """Whether `psnr` is within 0.5 dB of painting every frame in its mean colour."""
+    total = 0.0
+    for index in range(len(clip)):
+        picture = clip.pictures(torch.tensor([index], device=clip.device))
+        flat = picture - picture.mean(dim=(2, 3), keepdim=True)
+        total += float(-10 * torch.log10(flat.square().mean().clamp(min=1e-10)))
+    return psnr < total / len(clip) + 0.5 and psnr < 40
+
+
+def _quiet_lightning() -> None:
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning.*")
