@@ -1,0 +1,1 @@
+"""Blocks and quantisers shared by both codec families."""

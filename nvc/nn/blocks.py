@@ -1,0 +1,85 @@
+"""Blocks of the predictive networks: no norm layers, bounded gates, a small residual gain."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+QP_COUNT = 64
+KNOT_SPACING = 9  # knots at QP 0, 9, ..., 63: 64 QPs share 8 trained rows
+KNOT_COUNT = 63 // KNOT_SPACING + 1
+
+
+class Pointwise(nn.Module):
+    """1x1 convolution as one matrix product: (B, C, H, W) -> (B, O, H, W), channels_last.
+
+    The weight is a matrix (O, C). The stock 1x1 convolution takes a slow path on the CPU.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = True, gain: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        nn.init.uniform_(self.weight, -gain / math.sqrt(inputs), gain / math.sqrt(inputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = F.linear(x.permute(0, 2, 3, 1), self.weight, self.bias)  # (B, H, W, O)
+        return rows.permute(0, 3, 1, 2)
+
+
+class GatedBlock(nn.Module):
+    """Residual block 1x1 -> depthwise 3x3 -> bounded gate -> 1x1; (B, C, H, W) -> the same.
+
+    The gate is a hard sigmoid: a product of two unbounded branches overflows without norm layers.
+    """
+
+    def __init__(self, channels: int, *, residual_gain: float = 0.3) -> None:
+        super().__init__()
+        self.expand = Pointwise(channels, 2 * channels)
+        self.depthwise = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
+        self.project = Pointwise(channels, channels, gain=residual_gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.depthwise(self.expand(x)).chunk(2, dim=1)
+        return x + self.project(value * F.hardsigmoid(gate))
+
+
+def stack(channels: int, count: int) -> nn.Sequential:
+    """`count` gated blocks of one width."""
+    return nn.Sequential(*(GatedBlock(channels) for _ in range(count)))
+
+
+class QpTable(nn.Module):
+    """A vector per (frame type, QP), linear between knots 9 QPs apart: (B,) -> (B, C, 1, 1).
+
+    Sharing knots trains all 64 QPs from the few that a batch visits.
+    """
+
+    def __init__(self, channels: int, *, start: Tensor | None = None) -> None:
+        super().__init__()
+        self.knots = nn.Parameter(torch.zeros(2, KNOT_COUNT, channels))
+        if start is not None:  # (KNOT_COUNT, channels) or (channels,)
+            with torch.no_grad():
+                self.knots.add_(start)
+
+    def forward(self, qp: Tensor, inter: Tensor) -> Tensor:
+        """qp (B,) int64 in 0..63; inter (B,) int64, 0 intra and 1 inter."""
+        low = torch.div(qp, KNOT_SPACING, rounding_mode="floor").clamp(max=KNOT_COUNT - 2)
+        part = ((qp - low * KNOT_SPACING).to(self.knots.dtype) / KNOT_SPACING)[:, None]
+        rows = self.knots[inter, low] * (1 - part) + self.knots[inter, low + 1] * part
+        return rows[:, :, None, None]
+
+
+class QpGain(QpTable):
+    """Per-channel positive gain exp(table[type, QP]) applied to features."""
+
+    def scale(self, x: Tensor, qp: Tensor, inter: Tensor) -> Tensor:
+        return x * self(qp, inter).exp().to(x.dtype)
+
+
+def ste_round(x: Tensor) -> Tensor:
+    """Round to the nearest integer with the gradient of the identity."""
+    return x + (x.round() - x).detach()

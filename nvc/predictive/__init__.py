@@ -1,0 +1,1 @@
+"""The predictive family: a hierarchical coder of multiscale latent residuals (DHVC style)."""

@@ -1,0 +1,204 @@
+"""The predictive codec over a stream: GOPs, rate targets, units, processes.
+
+A stream is one CONFIG unit (a version byte and the hash of the weights) and FRAME units as
+nvc.predictive.sequence lays them out. Encoding looks no frame ahead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from nvc.bitstream.units import Unit, UnitType, pack_head
+from nvc.errors import StreamError, UsageError
+from nvc.nn.blocks import QP_COUNT
+from nvc.predictive.checkpoint import shared_network
+from nvc.predictive.frame_coder import FrameCoder
+from nvc.predictive.network import KIND_INTER, KIND_INTRA, KIND_RESET
+from nvc.predictive.parallel import encode_gops
+from nvc.predictive.planes_io import padded_size, to_frame, to_planes
+from nvc.predictive.ratecontrol import BitrateControl, ConstantQp, PsnrControl, RateControl
+from nvc.predictive.sequence import SequenceDecoder, SequenceEncoder
+from nvc.video.frames import Frame, VideoInfo
+from nvc.weights import by_hash, by_name
+
+CONFIG_VERSION = 1
+DEFAULT_QP = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeOptions:
+    """Options of `nvc encode --codec dhvc`.
+
+    At most one of qp (0 best .. 63), bitrate (bit/s), size (bytes of the coded video) and psnr (dB,
+    (6Y + U + V) / 8); without any, QP 32. gop: frames from one intra frame to the next; reset:
+    frames after which statistics start anew, so that a lost unit costs at most that many frames of
+    its layer; jobs: GOPs encoded side by side in processes, at constant QP; weights: a shipped name
+    or a .safetensors path.
+    """
+
+    qp: int | None = None
+    bitrate: float | None = None
+    size: int | None = None
+    psnr: float | None = None
+    gop: int = 32
+    reset: int = 8
+    jobs: int = 1
+    weights: str = "dhvc_s"
+
+    def __post_init__(self) -> None:
+        targets = [
+            name for name in ("qp", "bitrate", "size", "psnr") if getattr(self, name) is not None
+        ]
+        if len(targets) > 1:
+            raise UsageError(f"{' and '.join(targets)} were given; allowed: one of them")
+        ranges = {
+            "qp": (0, QP_COUNT - 1),
+            "bitrate": (1, 1 << 40),
+            "size": (1, 1 << 50),
+            "psnr": (10, 80),
+            "gop": (1, 65535),
+            "reset": (1, 65535),
+            "jobs": (1, 256),
+        }
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise UsageError(f"{name} is {value}; allowed: {low} to {high}")
+        if self.jobs > 1 and targets not in ([], ["qp"]):
+            raise UsageError(f"jobs {self.jobs} with {targets[0]}: jobs need a constant QP")
+
+
+class PredictiveCodec:
+    """`dhvc`: encodes with EncodeOptions, decodes anything made with weights that are here."""
+
+    def __init__(self, options: EncodeOptions | None = None, *, device: str = "cpu") -> None:
+        self.options = options or EncodeOptions()
+        self.device = device
+
+    @property
+    def weights_hash(self) -> bytes:
+        """Hash of the weights an encode uses."""
+        return shared_network(by_name(self.options.weights), self.device)[1]
+
+    def encode(
+        self, frames: Iterable[Frame], info: VideoInfo, *, progress: Callable | None = None
+    ) -> Iterator[Unit]:
+        """CONFIG, then the units of each frame as soon as it is there."""
+        yield Unit(UnitType.CONFIG, bytes([CONFIG_VERSION]) + self.weights_hash)
+        if self.options.jobs > 1:
+            yield from encode_gops(self.options, frames, info, progress=progress)
+        else:
+            yield from encode_frames(
+                self.options, frames, info, device=self.device, progress=progress
+            )
+
+    def decode(
+        self,
+        units: Iterable[Unit],
+        info: VideoInfo,
+        *,
+        device: torch.device | str = "cpu",
+        layers: int | None = None,
+    ) -> Iterator[Frame]:
+        """Frames in order, their pts their number. Lost units are concealed, never an error.
+
+        layers: decode only that many of the coarsest. Raises StreamError for units that are there
+        but cannot be read.
+        """
+        decoder: SequenceDecoder | None = None
+        number: int | None = None
+        parts: dict[int, bytes] = {}
+        for unit in units:
+            if unit.type == UnitType.CONFIG:
+                decoder = _open(unit.payload, info, str(device))
+                continue
+            if unit.type != UnitType.FRAME:
+                continue
+            if decoder is None:
+                raise StreamError("the stream has frames before its configuration")
+            if unit.frame_count != 1:
+                raise StreamError(f"frame {unit.frame_start}: a unit of several frames")
+            if number is not None and unit.frame_start < number:
+                raise StreamError(f"frame {unit.frame_start} comes after frame {number}")
+            while number is not None and unit.frame_start > number:
+                yield to_frame(decoder.decode(number, parts, layers), info, number)
+                parts = {}
+                number += 1
+            number = unit.frame_start
+            parts[unit.layer] = unit.payload
+        if decoder is not None and number is not None:
+            yield to_frame(decoder.decode(number, parts, layers), info, number)
+
+
+def encode_frames(
+    options: EncodeOptions,
+    frames: Iterable[Frame],
+    info: VideoInfo,
+    *,
+    device: str = "cpu",
+    first: int = 0,
+    progress: Callable | None = None,
+) -> Iterator[Unit]:
+    """FRAME units of consecutive frames, numbered from `first`, which starts a GOP."""
+    network, _ = shared_network(by_name(options.weights), device)
+    encoder = SequenceEncoder(FrameCoder(network, padded_size(info, network.config.padding)))
+    like = next(network.parameters())
+    control = _control(options, info)
+    for number, frame in enumerate(frames, start=first):
+        position = number % options.gop
+        kind = KIND_INTRA if position == 0 else KIND_INTER
+        if position and position % options.reset == 0:
+            kind = KIND_RESET
+        planes = to_planes(frame, info, encoder.coder.size, like)
+        qp = control.qp(intra=kind == KIND_INTRA)
+        units = [
+            Unit(UnitType.FRAME, payload, number, 1, layer, kind == KIND_INTRA and layer == 0)
+            for layer, payload in enumerate(encoder.encode(planes, qp, kind))
+            if payload is not None
+        ]
+        spent = sum(len(pack_head(unit)) + len(unit.payload) + 4 for unit in units)
+        control.update(
+            bits=8 * spent,
+            intra=kind == KIND_INTRA,
+            psnr=lambda planes=planes: encoder.psnr(planes, info.height, info.width),
+        )
+        yield from units
+        if progress is not None:
+            progress(number + 1)
+
+
+def _control(options: EncodeOptions, info: VideoInfo) -> RateControl:
+    if options.psnr is not None:
+        return PsnrControl(options.psnr)
+    bitrate = options.bitrate
+    if options.size is not None:
+        if info.frame_count is None:
+            raise UsageError(
+                "a file size needs the number of frames, which is not known here: "
+                "give --frames, or --bitrate"
+            )
+        bitrate = 8 * options.size * float(info.frame_rate) / max(info.frame_count, 1)
+    if bitrate is None:
+        return ConstantQp(DEFAULT_QP if options.qp is None else options.qp)
+    return BitrateControl(
+        bits_per_frame=bitrate / float(info.frame_rate),
+        pixels=info.width * info.height,
+        window=max(2 * options.gop, round(2 * float(info.frame_rate))),
+        gop=options.gop,
+        frames=info.frame_count,
+    )
+
+
+def _open(payload: bytes, info: VideoInfo, device: str) -> SequenceDecoder:
+    if len(payload) != 9:
+        raise StreamError(f"the codec's configuration has {len(payload)} bytes; expected 9")
+    if payload[0] != CONFIG_VERSION:
+        raise StreamError(
+            f"the stream is of version {payload[0]} of this codec; "
+            f"this program reads version {CONFIG_VERSION}"
+        )
+    network, _ = shared_network(by_hash(payload[1:]), device)
+    return SequenceDecoder(FrameCoder(network, padded_size(info, network.config.padding)))

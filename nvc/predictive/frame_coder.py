@@ -1,0 +1,237 @@
+"""One frame between planes and payloads: the network, the integer scale path and the coder.
+
+A layer's payload (docs/bitstream.md, predictive codec) is the symbols of the first checkerboard
+half, those of the second, and a CRC-16 of all of them: a decoder whose indices went astray learns
+of it here and not from the picture.
+"""
+
+from __future__ import annotations
+
+import binascii
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nvc.bitstream.bits import pack_varint, read_varint
+from nvc.entropy import rans
+from nvc.entropy.tables import gaussian_tables
+from nvc.errors import StreamError
+from nvc.nn.planes import enlarge_planes, pack_planes, shrink_planes, unpack_planes
+from nvc.predictive.level import History, Level, Prediction
+from nvc.predictive.network import KIND_INTRA, Memory, Planes, PredictiveNetwork
+from nvc.predictive.scales import (
+    SKIP_BELOW,
+    checkerboard,
+    first_half_codes,
+    magnitude_code,
+    rounded,
+)
+
+
+@dataclass
+class CodedFrame:
+    """Payload of every layer (None: lost), and the planes a decoder of all of them shows."""
+
+    layers: list[bytes | None]
+    picture: Planes
+    memory: Memory
+
+
+@dataclass
+class DecodedFrame:
+    """Planes of a frame, what the next one needs, and which layers took part."""
+
+    picture: Planes
+    memory: Memory
+    used: list[bool] = field(default_factory=list)
+
+
+class FrameCoder:
+    """Codes frames of one size with one network. Not for two threads at once.
+
+    noise: standard deviation of a disturbance of the means, to prove that symbols do not depend on
+    them (tests only).
+    """
+
+    def __init__(
+        self, network: PredictiveNetwork, size: tuple[int, int], *, noise: float = 0.0
+    ) -> None:
+        self.network = network.eval()
+        self.size = size
+        self.noise = noise
+        parameter = next(network.parameters())
+        self.device, self.dtype = parameter.device, parameter.dtype
+        self._halves: dict[tuple[int, int], tuple[Tensor, np.ndarray, np.ndarray]] = {}
+
+    @torch.inference_mode()
+    def encode(
+        self,
+        source: Planes,
+        qp: int,
+        kind: int,
+        *,
+        memory: Memory | None = None,
+        vectors: Tensor | None = None,
+    ) -> CodedFrame:
+        """Code padded planes in [0, 1], Y (1,1,H,W), U, V (1,1,H/2,W/2)."""
+        qps, kinds = self._scalars(qp, kind)
+        inter = (kinds != KIND_INTRA).long()
+        payloads: list[bytes | None] = []
+
+        def code(number: int, given: Prediction, history: History) -> tuple[Tensor, Tensor]:
+            level = self.network.levels[number]
+            x = pack_planes(shrink_planes(source, level.config.shrink))
+            residual = level.analyse(x, given, qps, inter)
+            coder = LayerCoder(self, level, history, qps, kinds)
+            payload, residual, k = coder.encode(residual)
+            payloads.append(payload)
+            return residual, k
+
+        pictures, after = self.network.run(
+            qps, kinds, self.size, code, memory=memory, vectors=vectors
+        )
+        return CodedFrame(payloads, unpack_planes(pictures[-1]), after)
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        payloads: list[bytes | None],
+        qp: int,
+        kind: int,
+        *,
+        memory: Memory | None = None,
+        vectors: Tensor | None = None,
+        layers: int | None = None,
+    ) -> DecodedFrame:
+        """Decode a frame from the payloads of its layers; None where one is lost.
+
+        A layer that is lost, or whose payload disagrees with its checksum, counts as k = 0.
+        """
+        qps, kinds = self._scalars(qp, kind)
+        used: list[bool] = []
+
+        def code(number: int, given: Prediction, history: History) -> tuple[Tensor, Tensor]:
+            payload = payloads[number]
+            used.append(payload is not None)
+            if payload:
+                coder = LayerCoder(self, self.network.levels[number], history, qps, kinds)
+                try:
+                    return coder.decode(payload)
+                except StreamError:
+                    used[-1] = False  # the caller decides whether that is an error or a loss
+            zeros = torch.zeros_like(history.past)
+            return zeros.to(self.dtype), zeros
+
+        pictures, after = self.network.run(
+            qps, kinds, self.size, code, memory=memory, vectors=vectors, layers=layers
+        )
+        shown = unpack_planes(pictures[-1])
+        shrink = self.network.config.levels[len(pictures) - 1].shrink
+        if shrink > 1:
+            shown = enlarge_planes(shown, shrink)
+        return DecodedFrame(shown, after, used)
+
+    def halves(self, height: int, width: int) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        """The checkerboard and the flat positions of its two halves."""
+        key = (height, width)
+        if key not in self._halves:
+            mask = checkerboard(height, width, self.device)
+            flat = mask.cpu().numpy().reshape(-1) > 0
+            self._halves[key] = (mask, np.flatnonzero(flat), np.flatnonzero(~flat))
+        return self._halves[key]
+
+    def _scalars(self, qp: int, kind: int) -> tuple[Tensor, Tensor]:
+        return (
+            torch.tensor([qp], device=self.device),
+            torch.tensor([kind], device=self.device),
+        )
+
+
+class LayerCoder:
+    """The two-step quantiser of one layer of one frame, with real bytes."""
+
+    def __init__(
+        self, coder: FrameCoder, level: Level, history: History, qp: Tensor, kind: Tensor
+    ) -> None:
+        self.coder, self.level, self.history = coder, level, history
+        self.qp, self.kind = qp, kind
+        self.step = level.step(qp, (kind != KIND_INTRA).long())
+        self.shape = history.past.shape  # (1, latent, h, w)
+        self.mask, *self.positions = coder.halves(*self.shape[-2:])
+        self.shared = level.scales.prepare(history.past, history.coarse, history.motion)
+        self.tables = gaussian_tables()
+
+    def encode(self, residual: Tensor) -> tuple[bytes, Tensor, Tensor]:
+        """Residual (1, latent, h, w) -> (payload, decoded residual, symbols)."""
+        residual = residual.to(self.coder.dtype)
+        index = self._index(None, 0)
+        k_first = self._symbols(residual / self.step, index) * self.mask
+        mean = self._mean(k_first)
+        first = self._take(k_first, index, 0)
+        index = self._index(k_first, 1)
+        k_second = self._symbols((residual - mean) / self.step, index) * (1 - self.mask)
+        second = self._take(k_second, index, 1)
+        k = k_first + k_second
+        parts = [
+            rans.encode(symbols, tables, self.tables, skip_below=SKIP_BELOW)
+            for symbols, tables in (first, second)
+        ]
+        if not any(parts):
+            payload = b""
+        else:
+            payload = pack_varint(len(parts[0])) + parts[0] + parts[1] + _checksum(first, second)
+        return payload, mean + k * self.step, k
+
+    def decode(self, payload: bytes) -> tuple[Tensor, Tensor]:
+        """Payload -> (decoded residual, symbols); StreamError when it does not fit."""
+        length, start = read_varint(payload, 0, len(payload), limit=len(payload))
+        middle = start + length
+        if middle + 2 > len(payload):
+            raise StreamError("a layer's symbols are cut off")
+        k_first, first = self._read(payload[start:middle], self._index(None, 0), 0)
+        k_second, second = self._read(payload[middle:-2], self._index(k_first, 1), 1)
+        if payload[-2:] != _checksum(first, second):
+            raise StreamError("a layer's symbols disagree with their checksum")
+        k = k_first + k_second
+        return self._mean(k_first) + k.to(self.coder.dtype) * self.step, k
+
+    def _index(self, k_first: Tensor | None, step: int) -> Tensor:
+        first = None
+        if k_first is not None:
+            first = first_half_codes(magnitude_code(k_first), self.mask)
+        return rounded(self.level.scales.index(self.shared, first, self.qp, self.kind, step=step))
+
+    def _mean(self, k_first: Tensor) -> Tensor:
+        mean = self.level.second_mean(k_first.to(self.coder.dtype) * self.step, self.mask)
+        if self.coder.noise:
+            mean = mean + torch.randn_like(mean) * self.coder.noise
+        return mean
+
+    @staticmethod
+    def _symbols(unit: Tensor, index: Tensor) -> Tensor:
+        return unit.round().masked_fill(index < SKIP_BELOW, 0).clamp(-(1 << 20), 1 << 20)
+
+    def _take(self, k: Tensor, index: Tensor, half: int) -> tuple[np.ndarray, np.ndarray]:
+        at = self.positions[half]
+        symbols = k[0].flatten(1).to(torch.int32).cpu().numpy()[:, at]
+        tables = index[0].flatten(1).cpu().numpy()[:, at]
+        return np.ascontiguousarray(symbols), np.ascontiguousarray(tables)
+
+    def _read(self, payload: bytes, index: Tensor, half: int) -> tuple[Tensor, tuple]:
+        at = self.positions[half]
+        tables = np.ascontiguousarray(index[0].flatten(1).cpu().numpy()[:, at])
+        symbols = rans.decode(payload, tables, self.tables, skip_below=SKIP_BELOW)
+        whole = np.zeros((self.shape[1], self.shape[2] * self.shape[3]), np.float32)
+        whole[:, at] = symbols
+        k = torch.from_numpy(whole).view(self.shape).to(self.coder.device)
+        return k, (symbols, tables)
+
+
+def _checksum(*halves: tuple[np.ndarray, np.ndarray]) -> bytes:
+    """CRC-16 of the symbols of both halves."""
+    crc = 0xFFFF
+    for symbols, _ in halves:
+        crc = binascii.crc_hqx(symbols.astype("<i4").tobytes(), crc)
+    return crc.to_bytes(2, "little")

@@ -1,0 +1,192 @@
+"""One scale of the predictive network: prediction, analysis, two-step quantisation, synthesis.
+
+    reference W, coarser picture B --> predict --> P, context
+    source X, context              --> analyse --> residual r of the latent transform
+    k = round((r - mean) / step)                   symbols, in two checkerboard steps
+    P, context, k * step           --> synthesise --> x_hat, features for the finer scale
+
+All pictures are packed at stride 8 of this scale (nvc.nn.planes): (B, 96, h, w).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nvc.nn.blocks import KNOT_COUNT, QP_COUNT, Pointwise, QpGain, QpTable, stack, ste_round
+from nvc.nn.planes import PACKED_CHANNELS
+from nvc.predictive.config import LevelConfig
+from nvc.predictive.scales import (
+    ScaleNet,
+    checkerboard,
+    coded,
+    first_half_codes,
+    magnitude_code,
+)
+
+LAMBDA_FIRST = 16384.0  # lambda at QP 0, on MSE of [0, 1] samples and bits per pixel
+LAMBDA_LAST = 64.0  # at QP 63
+
+
+def qp_lambda(qp: Tensor) -> Tensor:
+    """lambda of a QP, log-uniform from 16384 (QP 0) to 64 (QP 63); bits/pixel + lambda * D."""
+    part = qp.to(torch.float32) / (QP_COUNT - 1)
+    return LAMBDA_FIRST * (LAMBDA_LAST / LAMBDA_FIRST) ** part
+
+
+@dataclass
+class Prediction:
+    """What encoder and decoder both know before the symbols of a scale."""
+
+    picture: Tensor  # P, (B, 96, h, w)
+    fine: Tensor  # features at stride 8 of this scale
+    context: Tensor  # features at the latent stride
+
+
+@dataclass
+class History:
+    """Integers the scale path may read for one scale."""
+
+    past: Tensor  # magnitude codes of the previous frame, (B, latent, h, w)
+    coarse: Tensor | None  # codes of the next coarser scale, at this scale's latent grid
+    motion: Tensor  # (B, 2, h, w) codes of the motion field
+    kind: Tensor  # (B,) int64 frame kind
+
+
+class Level(nn.Module):
+    """Networks of one scale; see the module text. `coarse` is the next coarser scale, if any."""
+
+    def __init__(self, config: LevelConfig, coarse: LevelConfig | None) -> None:
+        super().__init__()
+        self.config = config
+        self.down = config.block // 8
+        fine, width, latent = config.fine_width, config.width, config.latent
+        cell = self.down**2
+
+        self.fine_in = Pointwise(2 * PACKED_CHANNELS, fine)
+        self.fine_gain = QpGain(fine)
+        self.fine_blocks = stack(fine, config.fine_blocks)
+        self.fine_out = Pointwise(fine, PACKED_CHANNELS, gain=0.02)
+
+        self.context_in = Pointwise(fine * cell + (coarse.width if coarse else 0), width)
+        self.context_gain = QpGain(width)
+        self.context_blocks = stack(width, config.blocks)
+
+        self.transform = Pointwise(PACKED_CHANNELS * cell, latent, bias=False)
+        self.source_in = Pointwise(2 * PACKED_CHANNELS, fine)
+        self.source_gain = QpGain(fine)
+        self.source_blocks = stack(fine, config.fine_blocks)
+        self.source_down = Pointwise(fine * cell, width)
+        self.source_mix = stack(width, config.blocks)
+        self.source_out = Pointwise(width, latent, gain=0.02)
+
+        self.log_step = QpTable(latent, start=_start_steps(config))
+        self.mean = Pointwise(latent, latent, bias=False, gain=0.02)
+        self.scales = ScaleNet(latent, coarse.latent if coarse else 0, config.scale_width)
+
+        self.residual_in = Pointwise(latent, width)
+        self.synthesis_gain = QpGain(width)
+        self.synthesis_blocks = stack(width, config.blocks)
+        self.inverse = Pointwise(latent, PACKED_CHANNELS * cell, bias=False)
+        self.head_in = Pointwise(width, fine * cell)
+        self.head_blocks = stack(fine, config.fine_blocks)
+        self.head_out = Pointwise(fine, PACKED_CHANNELS, gain=0.02)
+
+    def start_from_transform(self, basis: Tensor) -> None:
+        """Begin as an orthonormal transform coder: basis (latent, 96 * cell), rows orthonormal."""
+        with torch.no_grad():
+            self.transform.weight.copy_(basis)
+            self.inverse.weight.copy_(basis.t())
+
+    def predict(
+        self, reference: Tensor, base: Tensor, coarse: Tensor | None, qp: Tensor, inter: Tensor
+    ) -> Prediction:
+        """Reference W and coarser picture B (B, 96, h, w), coarser features at half the grid."""
+        fine = self.fine_in(torch.cat((reference, base), dim=1))
+        fine = self.fine_blocks(self.fine_gain.scale(fine, qp, inter))
+        picture = reference + self.fine_out(fine)
+        context = F.pixel_unshuffle(fine, self.down) if self.down > 1 else fine
+        if coarse is not None:
+            up = F.interpolate(coarse, size=context.shape[-2:], mode="nearest")
+            context = torch.cat((context, up.to(context.dtype)), dim=1)
+        context = self.context_in(context)
+        context = self.context_blocks(self.context_gain.scale(context, qp, inter))
+        return Prediction(picture=picture, fine=fine, context=context)
+
+    def analyse(self, source: Tensor, given: Prediction, qp: Tensor, inter: Tensor) -> Tensor:
+        """Source X (B, 96, h, w) -> residual r (B, latent, h / down, w / down)."""
+        difference = source - given.picture
+        fine = self.source_in(torch.cat((source, difference), dim=1))
+        fine = self.source_blocks(self.source_gain.scale(fine, qp, inter))
+        if self.down > 1:
+            fine = F.pixel_unshuffle(fine, self.down)
+            difference = F.pixel_unshuffle(difference, self.down)
+        hidden = self.source_mix(self.source_down(fine) + given.context)
+        return self.transform(difference) + self.source_out(hidden)
+
+    def step(self, qp: Tensor, inter: Tensor) -> Tensor:
+        """Quantiser step of every channel, (B, latent, 1, 1), in packed units."""
+        return self.log_step(qp, inter).float().exp()
+
+    def second_mean(self, residual: Tensor, mask: Tensor) -> Tensor:
+        """Mean of the second half from the decoded first half (zeros off the mask)."""
+        padded = F.pad(residual, (1, 1, 1, 1))
+        cross = (
+            padded[:, :, :-2, 1:-1]
+            + padded[:, :, 2:, 1:-1]
+            + padded[:, :, 1:-1, :-2]
+            + padded[:, :, 1:-1, 2:]
+        )
+        return self.mean(cross) * (1 - mask)
+
+    def synthesise(
+        self, given: Prediction, residual: Tensor, qp: Tensor, inter: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Decoded residual -> (x_hat (B, 96, h, w), features at the latent stride)."""
+        hidden = given.context + self.residual_in(residual)
+        hidden = self.synthesis_blocks(self.synthesis_gain.scale(hidden, qp, inter))
+        correction, head = self.inverse(residual), self.head_in(hidden)
+        if self.down > 1:
+            correction = F.pixel_shuffle(correction, self.down)
+            head = F.pixel_shuffle(head, self.down)
+        head = self.head_blocks(head + given.fine)
+        return given.picture + correction + self.head_out(head), hidden
+
+    def quantise(
+        self, residual: Tensor, history: History, qp: Tensor, inter: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Training pass of the two-step quantiser.
+
+        Returns the decoded residual (straight-through), the symbols k, the symbols with uniform
+        noise in place of rounding (for the rate), and the unrounded table index.
+        """
+        step = self.step(qp, inter)
+        mask = checkerboard(*residual.shape[-2:], residual.device)
+        residual = residual.float()
+        shared = self.scales.prepare(history.past, history.coarse, history.motion)
+
+        unit = residual / step
+        index = self.scales.index(shared, None, qp, history.kind, step=0) * mask
+        k_first = ste_round(unit) * mask * coded(index)
+        mean = self.second_mean(k_first * step, mask)
+        unit_second = (residual - mean) / step * (1 - mask)
+        first = first_half_codes(magnitude_code(k_first), mask)
+        index = index + self.scales.index(shared, first, qp, history.kind, step=1) * (1 - mask)
+        k = k_first + ste_round(unit_second) * coded(index)
+        noisy = unit * mask + unit_second + torch.rand_like(unit) - 0.5
+        return mean + k * step, k, noisy, index
+
+
+def _start_steps(config: LevelConfig) -> Tensor:
+    """log step per knot where rate and distortion balance at high rate, (KNOT_COUNT, latent).
+
+    A coefficient of an orthonormal transform costs step^2 / 12 of squared error and -log2(step)
+    bits; with the weights folded into the packed units the optimum is step^2 = 6 / (lambda ln 2).
+    """
+    lambdas = qp_lambda(torch.arange(KNOT_COUNT) * 9)
+    steps = (6 / (lambdas * math.log(2))).sqrt()
+    return steps.log()[:, None].expand(-1, config.latent).clone()

@@ -1,0 +1,187 @@
+"""Training of the predictive network: a LightningModule over short sequences.
+
+    L = mean over frames of (bits / pixel + lambda(QP) * D) * sqrt(256 / lambda)
+
+with D = (6 MSE_Y + MSE_U + MSE_V) / 8 of the full picture plus a small share for every coarser
+scale, so that these stay pictures. Bits are of symbols with uniform noise under the integer tables'
+model; distortion is of rounded symbols, straight-through. Every sample of a batch has its own QP.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+
+from nvc.entropy.likelihood import gaussian_bits, index_scale
+from nvc.nn.planes import pack_planes, shrink_planes
+from nvc.predictive.config import ReferenceForm, size_config
+from nvc.predictive.level import qp_lambda
+from nvc.predictive.network import FrameResult, PredictiveNetwork, block_transform
+
+_SLOW = (".transform.", ".inverse.")  # orthonormal at the start: small steps keep them useful
+_FAST = (".bias_out.",)  # in table indices, tens of units wide
+
+
+class PredictiveModule(lightning.LightningModule):
+    """Trains PredictiveNetwork; see the module text.
+
+    size, reference: the configuration; lr: peak learning rate; warmup: steps; decay: share of the
+    run over which the rate falls to lr * floor; aux: weight of each coarser scale's distortion,
+    coarse to fine; reset_rate: share of frames whose past statistics are withheld; drop_rate: share
+    of inter frames whose finest symbols are lost; ema: decay of the averaged weights.
+    """
+
+    def __init__(
+        self,
+        size: str = "s",
+        reference: ReferenceForm = "sent",
+        lr: float = 7e-4,
+        warmup: int = 200,
+        decay: float = 0.4,
+        floor: float = 0.03,
+        aux: tuple[float, ...] = (0.01, 0.02),
+        reset_rate: float = 0.1,
+        drop_rate: float = 0.0,
+        ema: float = 0.999,
+        clip: float = 1.0,
+        total_steps: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.network = PredictiveNetwork(size_config(size, reference=reference))
+        self.average = PredictiveNetwork(self.network.config).requires_grad_(False)
+        self.average.load_state_dict(self.network.state_dict())
+        self.started = False
+        coarser = len(self.network.levels) - 1
+        self.aux = (*tuple(aux)[len(aux) - coarser :], 1.0)
+
+    def setup(self, stage: str) -> None:
+        """Fresh weights begin as a transform coder fitted to the training clips."""
+        if stage == "fit" and not self.started:
+            batches = iter(self.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
+            self.start_from_batches([next(batches) for _ in range(8)])
+
+    def start_from_batches(self, batches: list[dict[str, Tensor]]) -> None:
+        """Fit every scale's block transform to the first frames of these batches."""
+        bases = []
+        for level in self.network.config.levels:
+            pictures = [
+                pack_planes(shrink_planes(frames_of(batch)[0], level.shrink)) for batch in batches
+            ]
+            bases.append(block_transform(torch.cat(pictures), level))
+        self.network.start_from_transforms(bases)
+        self.average.load_state_dict(self.network.state_dict())
+        self.started = True
+
+    def load_weights(self, state: dict[str, Tensor]) -> None:
+        """Continue from committed weights; the optimiser starts anew."""
+        self.network.load_state_dict(state)
+        self.average.load_state_dict(state)
+        self.started = True
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.started = True
+
+    def sequence(self, batch: dict[str, Tensor]) -> list[FrameResult]:
+        """Run the frames of a batch in order, the first one intra."""
+        results: list[FrameResult] = []
+        qp = batch["qp"]
+        for number, source in enumerate(frames_of(batch)):
+            if number == 0:
+                results.append(self.network(source, qp))
+                continue
+            reset = torch.rand(len(qp), device=qp.device) < self.hparams["reset_rate"]
+            drop = None
+            if self.hparams["drop_rate"]:
+                drop = torch.rand(len(qp), device=qp.device) < self.hparams["drop_rate"]
+            vectors = batch["vectors"][number - 1]
+            if self.network.config.reference != "sent":
+                vectors = None
+            results.append(
+                self.network(
+                    source,
+                    qp,
+                    memory=results[-1].memory,
+                    vectors=vectors,
+                    reset=reset,
+                    drop_finest=drop,
+                )
+            )
+        return results
+
+    def costs(self, result: FrameResult) -> tuple[Tensor, Tensor]:
+        """Bits per pixel and distortion of each scale and sample: two tensors (levels, B)."""
+        pixels = 64.0 * result.sources[-1].shape[-2] * result.sources[-1].shape[-1]
+        bits, errors = [], []
+        for number in range(len(result.sources)):
+            scale = index_scale(result.index[number])
+            spent = gaussian_bits(result.noisy[number], scale)
+            bits.append(spent.sum(dim=(1, 2, 3)) / pixels)
+            error = (result.pictures[number] - result.sources[number]).square()
+            area = 64.0 * error.shape[-2] * error.shape[-1]
+            errors.append(error.sum(dim=(1, 2, 3)) / area)
+        return torch.stack(bits), torch.stack(errors)
+
+    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
+        lambdas = qp_lambda(batch["qp"])
+        aux = torch.tensor(self.aux, device=lambdas.device)[:, None]
+        loss = lambdas.new_zeros(())
+        results = self.sequence(batch)
+        for number, result in enumerate(results):
+            bits, errors = self.costs(result)
+            cost = bits.sum(0) + lambdas * (errors * aux).sum(0)
+            loss = loss + (cost * (256 / lambdas).sqrt()).mean()
+            if number in (0, len(results) - 1):
+                kind = "intra" if number == 0 else "inter"
+                self.log(f"{kind}_bpp", bits.sum(0).mean())
+                self.log(f"{kind}_base_bpp", bits[:-1].sum(0).mean())
+                self.log(f"{kind}_psnr", -10 * torch.log10(errors[-1]).mean())
+                self.log(f"{kind}_base_psnr", -10 * torch.log10(errors[-2]).mean())
+        loss = loss / len(results)
+        self.log("loss", loss)
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
+        decay = min(self.hparams["ema"], (1 + self.global_step) / (10 + self.global_step))
+        with torch.no_grad():
+            torch._foreach_lerp_(
+                list(self.average.parameters()), list(self.network.parameters()), 1 - decay
+            )
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        groups: dict[float, list[Tensor]] = {0.2: [], 1.0: [], 10.0: []}
+        for name, parameter in self.network.named_parameters():
+            part = f".{name}"
+            factor = 0.2 if any(s in part for s in _SLOW) else 1.0
+            factor = 10.0 if any(s in part for s in _FAST) else factor
+            groups[factor].append(parameter)
+        lr = self.hparams["lr"]
+        optimizer = torch.optim.AdamW(
+            [{"params": params, "lr": lr * factor} for factor, params in groups.items()],
+            weight_decay=0.0,
+            fused=True,
+        )
+        steps = self.hparams["total_steps"] or int(self.trainer.estimated_stepping_batches)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: self.rate(s, steps))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def rate(self, step: int, steps: int) -> float:
+        """Share of the peak learning rate: warm-up, constant, then a straight fall to the floor."""
+        warm = min(1.0, (step + 1) / max(self.hparams["warmup"], 1))
+        fall = (steps - step) / max(self.hparams["decay"] * steps, 1)
+        return warm * max(self.hparams["floor"], min(1.0, fall))
+
+    def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.hparams["clip"])
+
+
+def frames_of(batch: dict[str, Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Planes of every frame in [0, 1]: T times (Y (B,1,H,W), U, V (B,1,H/2,W/2)) float32."""
+    planes = [batch[name].float() / 255 for name in ("y", "u", "v")]
+    return list(zip(*(plane.unbind(0) for plane in planes), strict=True))

@@ -1,0 +1,327 @@
+"""Block motion search of the encoder: one quarter-pel vector for each 8x8 block of luma.
+
+Rate-aware hierarchical search on the reconstruction: a full search on pictures shrunk by four gives
+a start far away, predictors from decided neighbours and the previous field give the likely ones, a
+diamond refines to whole, half and quarter samples, and a 16x16 block splits only where that pays.
+The decoder sees nothing of this: any field is valid.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 8
+MARGIN = 72  # samples of edge replication around the reference; vectors stay inside it
+REACH = 64  # largest displacement in samples
+_SHRINK = 4
+_COARSE_BLOCK = 8
+_COARSE_REACH = REACH // _SHRINK
+
+
+def _cubic_taps() -> NDArray[np.float32]:
+    """Four taps for each quarter-sample phase of the cubic kernel with a = -0.75."""
+    a = -0.75
+    rows = []
+    for phase in range(4):
+        t = phase / 4
+        near = [((a + 2) * s - (a + 3)) * s * s + 1 for s in (t, 1 - t)]
+        far = [((a * s - 5 * a) * s + 8 * a) * s - 4 * a for s in (1 + t, 2 - t)]
+        rows.append([far[0], near[0], near[1], far[1]])
+    return np.array(rows, dtype=np.float32)
+
+
+_TAPS = _cubic_taps()
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _block_error(current, reference, top, left, size, mvx, mvy, taps, limit):
+    """Sum of absolute differences of one block against the reference moved by (mvx, mvy) / 4."""
+    y0 = top + MARGIN + (mvy >> 2)
+    x0 = left + MARGIN + (mvx >> 2)
+    fy, fx = mvy & 3, mvx & 3
+    total = np.float32(0.0)
+    if fy == 0 and fx == 0:
+        for y in range(size):
+            for x in range(size):
+                total += abs(
+                    np.float32(current[top + y, left + x]) - np.float32(reference[y0 + y, x0 + x])
+                )
+            if total >= limit:
+                return total
+        return total
+    rows = np.empty((size + 3, size), np.float32)
+    for y in range(size + 3):
+        for x in range(size):
+            if fx == 0:
+                rows[y, x] = reference[y0 + y - 1, x0 + x]
+            else:
+                rows[y, x] = (
+                    taps[fx, 0] * reference[y0 + y - 1, x0 + x - 1]
+                    + taps[fx, 1] * reference[y0 + y - 1, x0 + x]
+                    + taps[fx, 2] * reference[y0 + y - 1, x0 + x + 1]
+                    + taps[fx, 3] * reference[y0 + y - 1, x0 + x + 2]
+                )
+    for y in range(size):
+        for x in range(size):
+            if fy == 0:
+                value = rows[y + 1, x]
+            else:
+                value = (
+                    taps[fy, 0] * rows[y, x]
+                    + taps[fy, 1] * rows[y + 1, x]
+                    + taps[fy, 2] * rows[y + 2, x]
+                    + taps[fy, 3] * rows[y + 3, x]
+                )
+            total += abs(np.float32(current[top + y, left + x]) - value)
+        if total >= limit:
+            return total
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def _component_bits(d):
+    """Rough cost in bits of a vector difference component under an adaptive coder."""
+    d = abs(d)
+    bits = np.float32(0.4)
+    if d > 0:
+        bits = np.float32(3.0)
+        while d > 1:
+            d >>= 1
+            bits += np.float32(1.6)
+    return bits
+
+
+@numba.njit(cache=True, nogil=True)
+def _vector_bits(mvx, mvy, px, py):
+    return _component_bits(mvx - px) + _component_bits(mvy - py)
+
+
+@numba.njit(cache=True, nogil=True)
+def _median(a, b, c):
+    return max(min(a, b), min(max(a, b), c))
+
+
+@numba.njit(cache=True, nogil=True)
+def _predictor(field, row, column, reach):
+    """Median of the left, upper and upper-right vectors, as the vector coder predicts."""
+    zero = np.int64(0)
+    ax = ay = bx = by = cx = cy = zero
+    if column > 0:
+        ax, ay = np.int64(field[row, column - 1, 0]), np.int64(field[row, column - 1, 1])
+    if row == 0:
+        return ax, ay
+    bx, by = np.int64(field[row - 1, column, 0]), np.int64(field[row - 1, column, 1])
+    right = column + reach
+    if right < field.shape[1]:
+        cx, cy = np.int64(field[row - 1, right, 0]), np.int64(field[row - 1, right, 1])
+    elif column > 0:
+        cx, cy = (
+            np.int64(field[row - 1, column - 1, 0]),
+            np.int64(field[row - 1, column - 1, 1]),
+        )
+    else:
+        return bx, by
+    if column == 0:
+        return bx, by
+    return _median(ax, bx, cx), _median(ay, by, cy)
+
+
+@numba.njit(cache=True, nogil=True)
+def _clip(mv, position, size, length):
+    """Keep a block moved by mv (quarter samples) inside the replicated margin."""
+    low = max(-REACH, -position - MARGIN + 4) * 4
+    high = min(REACH, length + MARGIN - 4 - position - size) * 4
+    return min(max(mv, low), high)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _refine(
+    current, reference, top, left, size, mvx, mvy, cost, px, py, weight, taps, unit, rounds
+):
+    """Diamond descent in steps of `unit` quarter samples; returns the best vector and its cost."""
+    height, width = current.shape
+    for _ in range(rounds):
+        bx, by = mvx, mvy
+        for k in range(8):
+            dx = unit * (1 if k in (0, 4, 6) else (-1 if k in (1, 5, 7) else 0))
+            dy = unit * (1 if k in (2, 4, 5) else (-1 if k in (3, 6, 7) else 0))
+            nx, ny = mvx + dx, mvy + dy
+            if _clip(nx, left, size, width) != nx or _clip(ny, top, size, height) != ny:
+                continue
+            rate = weight * _vector_bits(nx, ny, px, py)
+            if rate >= cost:
+                continue
+            error = rate + _block_error(
+                current, reference, top, left, size, nx, ny, taps, cost - rate
+            )
+            if error < cost:
+                cost, bx, by = error, nx, ny
+        if bx == mvx and by == mvy:
+            break
+        mvx, mvy = bx, by
+    return mvx, mvy, cost
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _coarse_search(current, reference):
+    """Full search on shrunk pictures: a whole-sample vector for each 8x8 block of them."""
+    height, width = current.shape
+    rows, columns = -(-height // _COARSE_BLOCK), -(-width // _COARSE_BLOCK)
+    field = np.zeros((rows, columns, 2), np.int32)
+    for r in range(rows):
+        for c in range(columns):
+            top, left = r * _COARSE_BLOCK, c * _COARSE_BLOCK
+            bottom, right = min(top + _COARSE_BLOCK, height), min(left + _COARSE_BLOCK, width)
+            best = np.int64(1 << 40)
+            for dy in range(-_COARSE_REACH, _COARSE_REACH + 1):
+                if top + dy < 0 or bottom + dy > height:
+                    continue
+                for dx in range(-_COARSE_REACH, _COARSE_REACH + 1):
+                    if left + dx < 0 or right + dx > width:
+                        continue
+                    total = np.int64(8 * (abs(dx) + abs(dy) > 0) + abs(dx) + abs(dy))
+                    for y in range(top, bottom):
+                        for x in range(left, right):
+                            total += abs(
+                                np.int32(current[y, x]) - np.int32(reference[y + dy, x + dx])
+                            )
+                        if total >= best:
+                            break
+                    if total < best:
+                        best = total
+                        field[r, c, 0], field[r, c, 1] = dx, dy
+    return field
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _search(current, reference, coarse, previous, weight, taps):
+    height, width = current.shape
+    rows, columns = height // BLOCK, width // BLOCK
+    field = np.zeros((rows, columns, 2), np.int32)
+    candidates = np.zeros((12, 2), np.int64)
+    for r in range(0, rows, 2):
+        for c in range(0, columns, 2):
+            top, left = r * BLOCK, c * BLOCK
+            size = 2 * BLOCK
+            px, py = _predictor(field, r, c, 2)
+            n = 0
+            candidates[n] = 0, 0
+            n += 1
+            candidates[n] = px, py
+            n += 1
+            if c > 0:
+                candidates[n] = field[r, c - 1, 0], field[r, c - 1, 1]
+                n += 1
+            if r > 0:
+                candidates[n] = field[r - 1, c, 0], field[r - 1, c, 1]
+                n += 1
+                if c + 2 < columns:
+                    candidates[n] = field[r - 1, c + 2, 0], field[r - 1, c + 2, 1]
+                    n += 1
+            candidates[n] = previous[r, c, 0], previous[r, c, 1]
+            n += 1
+            cr, cc = r // 4, c // 4
+            for k in range(3):
+                kr = min(max(cr + (k == 1) * (1 if r % 4 >= 2 else -1), 0), coarse.shape[0] - 1)
+                kc = min(max(cc + (k == 2) * (1 if c % 4 >= 2 else -1), 0), coarse.shape[1] - 1)
+                candidates[n] = coarse[kr, kc, 0] * 16, coarse[kr, kc, 1] * 16
+                n += 1
+            cost = np.float32(1e30)
+            mvx = mvy = np.int64(0)
+            for k in range(n):
+                nx = _clip(candidates[k, 0], left, size, width)
+                ny = _clip(candidates[k, 1], top, size, height)
+                rate = np.float32(weight * _vector_bits(nx, ny, px, py))
+                error = rate + _block_error(
+                    current, reference, top, left, size, nx, ny, taps, cost - rate
+                )
+                if error < cost:
+                    cost, mvx, mvy = error, nx, ny
+            for unit, rounds in ((4, 16), (2, 2), (1, 2)):
+                mvx, mvy, cost = _refine(
+                    current, reference, top, left, size, mvx, mvy, cost, px, py, weight, taps,
+                    unit, rounds,
+                )  # fmt: skip
+            for k in range(4):
+                field[r + k // 2, c + k % 2, 0] = mvx
+                field[r + k // 2, c + k % 2, 1] = mvy
+            if cost < 2 * size * size // 2:  # already about one level a sample: no split
+                continue
+            split = np.zeros((4, 2), np.int64)
+            split_cost = np.float32(4 * weight)
+            for k in range(4):
+                sr, sc = r + k // 2, c + k % 2
+                stop, sleft = sr * BLOCK, sc * BLOCK
+                sx, sy = _predictor(field, sr, sc, 1)
+                m = 0
+                candidates[m] = mvx, mvy
+                m += 1
+                candidates[m] = sx, sy
+                m += 1
+                if sc > 0:
+                    candidates[m] = field[sr, sc - 1, 0], field[sr, sc - 1, 1]
+                    m += 1
+                if sr > 0:
+                    candidates[m] = field[sr - 1, sc, 0], field[sr - 1, sc, 1]
+                    m += 1
+                best = np.float32(1e30)
+                bx = by = np.int64(0)
+                for q in range(m):
+                    nx = _clip(candidates[q, 0], sleft, BLOCK, width)
+                    ny = _clip(candidates[q, 1], stop, BLOCK, height)
+                    rate = np.float32(weight * _vector_bits(nx, ny, sx, sy))
+                    error = rate + _block_error(
+                        current, reference, stop, sleft, BLOCK, nx, ny, taps, best - rate
+                    )
+                    if error < best:
+                        best, bx, by = error, nx, ny
+                for unit, rounds in ((4, 4), (2, 1), (1, 1)):
+                    bx, by, best = _refine(
+                        current, reference, stop, sleft, BLOCK, bx, by, best, sx, sy, weight,
+                        taps, unit, rounds,
+                    )  # fmt: skip
+                split[k] = bx, by
+                split_cost += best
+                field[sr, sc, 0], field[sr, sc, 1] = bx, by
+                if split_cost >= cost:
+                    break
+            if split_cost >= cost:
+                for k in range(4):
+                    field[r + k // 2, c + k % 2, 0] = mvx
+                    field[r + k // 2, c + k % 2, 1] = mvy
+    return field
+
+
+def _shrunk(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = (side // _SHRINK * _SHRINK for side in picture.shape)
+    blocks = picture[:height, :width].reshape(
+        height // _SHRINK, _SHRINK, width // _SHRINK, _SHRINK
+    )  # (h/4, 4, w/4, 4)
+    return (blocks.sum(axis=(1, 3), dtype=np.uint32) // _SHRINK**2).astype(np.uint8)
+
+
+def search_motion(
+    current: NDArray[np.uint8],
+    reference: NDArray[np.uint8],
+    *,
+    previous: NDArray[np.int32] | None = None,
+    weight: float = 4.0,
+) -> NDArray[np.int32]:
+    """Vectors (H/8, W/8, 2) int32 (x, y) in quarter samples, from current into reference.
+
+    `current`, `reference` (H, W) uint8 luma with H, W multiples of 16; `previous` the last field;
+    `weight` the cost of one bit in sums of absolute differences.
+    """
+    height, width = current.shape
+    if current.shape != reference.shape or height % 16 or width % 16:
+        raise ValueError(
+            f"motion search needs two pictures of one size in multiples of 16, "
+            f"not {current.shape} and {reference.shape}"
+        )
+    if previous is None:
+        previous = np.zeros((height // BLOCK, width // BLOCK, 2), np.int32)
+    coarse = _coarse_search(_shrunk(current), _shrunk(reference))
+    padded = np.pad(reference, MARGIN, mode="edge")
+    return _search(current, padded, coarse, previous, np.float32(weight), _TAPS)

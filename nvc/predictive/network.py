@@ -1,0 +1,231 @@
+"""The predictive network: scales from coarse to fine over one frame, references over time.
+
+Every scale is a closed loop of its own: the references of strides 64 and 32 are made of these
+scales alone, so decoding fewer layers does not drift. The finest scale takes its reference from the
+full reconstruction, in one of three forms (`PredictiveConfig.reference`):
+
+* implicit: the previous reconstruction as it is, as DHVC publishes it (arXiv 2410.02598);
+* derived: warped by an offset field read from the coarser features of this frame;
+* sent: warped by block vectors the encoder found and sends.
+
+An intra frame has no reference: the enlarged coarser picture takes its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nvc.nn.blocks import Pointwise
+from nvc.nn.planes import (
+    PACKED_CHANNELS,
+    enlarge_planes,
+    pack_planes,
+    shrink_planes,
+    unpack_planes,
+)
+from nvc.predictive.config import LevelConfig, PredictiveConfig
+from nvc.predictive.level import History, Level, Prediction
+from nvc.predictive.motion import VECTOR_BLOCK, VECTOR_UNIT, compensate, motion_codes
+from nvc.predictive.scales import magnitude_code
+
+Planes = tuple[Tensor, ...]
+Coder = Callable[[int, Prediction, History], tuple[Tensor, Tensor]]
+KIND_INTRA, KIND_INTER, KIND_RESET = 0, 1, 2
+
+
+@dataclass
+class Memory:
+    """What one frame leaves to the next, per scale: its picture and its symbol magnitudes."""
+
+    pictures: list[Planes] = field(default_factory=list)
+    codes: list[Tensor] = field(default_factory=list)
+
+
+@dataclass
+class FrameResult:
+    """Training outputs of one frame, per scale from coarse to fine."""
+
+    pictures: list[Tensor]  # x_hat packed at stride 8 of its scale
+    sources: list[Tensor]  # the source, likewise
+    noisy: list[Tensor]  # symbols with uniform noise, for the rate
+    index: list[Tensor]  # unrounded table index
+    memory: Memory
+
+
+class OffsetHead(nn.Module):
+    """Vectors from the features of a coarser scale, for the derived reference."""
+
+    def __init__(self, coarse: LevelConfig) -> None:
+        super().__init__()
+        self.cells = coarse.stride // VECTOR_BLOCK
+        self.out = Pointwise(coarse.width, 2 * self.cells**2, gain=0.1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, width, h, w) at the coarser stride -> (B, 2, H/8, W/8) in quarter samples."""
+        return F.pixel_shuffle(self.out(features).float(), self.cells) * (8 * VECTOR_UNIT)
+
+
+class PredictiveNetwork(nn.Module):
+    """All scales; frames are YUV 4:2:0 planes in [0, 1] with sides multiples of config.padding."""
+
+    def __init__(self, config: PredictiveConfig) -> None:
+        super().__init__()
+        self.config = config
+        coarse = (None, *config.levels[:-1])
+        self.levels = nn.ModuleList(
+            Level(level, below) for level, below in zip(config.levels, coarse, strict=True)
+        )
+        self.offsets = None
+        if config.reference == "derived":
+            self.offsets = OffsetHead(config.levels[-2])
+
+    def base(
+        self, number: int, coarser: Planes | None, batch: int, size: tuple[int, int]
+    ) -> Tensor:
+        """The coarser picture enlarged to scale `number`, packed (B, 96, *size); zeros for none."""
+        if coarser is None:
+            like = self.levels[number].fine_in.weight
+            return like.new_zeros(batch, PACKED_CHANNELS, *size)
+        levels = self.config.levels
+        return pack_planes(
+            enlarge_planes(coarser, levels[number - 1].shrink // levels[number].shrink)
+        )
+
+    def reference(
+        self,
+        number: int,
+        base: Tensor,
+        memory: Memory | None,
+        vectors: Tensor | None,
+        features: Tensor | None,
+    ) -> Tensor:
+        """The packed reference of scale `number`; see the module text."""
+        if memory is None:
+            return base
+        previous = memory.pictures[number]
+        shrink = self.config.levels[number].shrink
+        if self.config.reference == "sent" and vectors is not None:
+            previous = compensate(previous, vectors, shrink)
+        elif self.offsets is not None and number == len(self.levels) - 1 and features is not None:
+            previous = compensate(previous, self.offsets(features), shrink)
+        return pack_planes(previous)
+
+    def history(
+        self, number: int, context: Tensor, memory: Memory | None, coarser: Tensor | None,
+        vectors: Tensor | None, kind: Tensor,
+    ) -> History:  # fmt: skip
+        """Integers for the scale path of scale `number`, on the grid of `context`."""
+        level = self.config.levels[number]
+        grid = context.shape[-2:]
+        zero = torch.zeros(len(kind), level.latent, *grid, device=context.device)
+        past = zero
+        if memory is not None:
+            past = memory.codes[number] * (kind == KIND_INTER).float()[:, None, None, None]
+        coarse = None
+        if coarser is not None:
+            coarse = F.interpolate(coarser, size=grid, mode="nearest")
+        if vectors is None:
+            motion = zero[:, :2]
+        else:
+            motion = motion_codes(vectors, level.stride // VECTOR_BLOCK)
+        return History(past=past, coarse=coarse, motion=motion, kind=kind)
+
+    def run(
+        self,
+        qp: Tensor,
+        kind: Tensor,
+        size: tuple[int, int],
+        code: Coder,
+        *,
+        memory: Memory | None = None,
+        vectors: Tensor | None = None,
+        layers: int | None = None,
+    ) -> tuple[list[Tensor], Memory]:
+        """One frame, scale by scale; `code` turns what is known of a scale into its residual.
+
+        qp (B,) int64 0..63; kind (B,) int64 frame kind; size (H, W), multiples of config.padding;
+        memory None for an intra frame; vectors (B, 2, H/8, W/8) in quarter samples. Returns x_hat
+        of each scale, packed at its stride 8, and what the next frame needs.
+        """
+        inter = torch.full_like(qp, int(memory is not None))
+        after = Memory()
+        pictures: list[Tensor] = []
+        planes: Planes | None = None
+        features = codes = None
+        for number, level in enumerate(self.levels[:layers]):
+            cell = 8 * level.config.shrink
+            base = self.base(number, planes, len(qp), (size[0] // cell, size[1] // cell))
+            reference = self.reference(number, base, memory, vectors, features)
+            given = level.predict(reference, base, features, qp, inter)
+            history = self.history(number, given.context, memory, codes, vectors, kind)
+            residual, k = code(number, given, history)
+            x_hat, features = level.synthesise(given, residual, qp, inter)
+            x_hat = x_hat.to(base.dtype)
+            planes = tuple(plane.clamp(0, 1) for plane in unpack_planes(x_hat))
+            codes = magnitude_code(k)
+            pictures.append(x_hat)
+            after.pictures.append(planes)
+            after.codes.append(codes)
+        return pictures, after
+
+    def forward(
+        self,
+        source: Planes,
+        qp: Tensor,
+        *,
+        memory: Memory | None = None,
+        vectors: Tensor | None = None,
+        reset: Tensor | None = None,
+        drop_finest: Tensor | None = None,
+    ) -> FrameResult:
+        """Training pass over one frame.
+
+        source: Y (B,1,H,W), U, V (B,1,H/2,W/2) in [0,1]; reset (B,) bool: statistics of the past
+        are not used; drop_finest (B,) bool: the symbols of the finest scale are lost.
+        """
+        kind = torch.full_like(qp, KIND_INTRA if memory is None else KIND_INTER)
+        if memory is not None and reset is not None:
+            kind[reset] = KIND_RESET
+        inter = (kind != KIND_INTRA).long()
+        sources: list[Tensor] = []
+        noisy: list[Tensor] = []
+        index: list[Tensor] = []
+
+        def code(number: int, given: Prediction, history: History) -> tuple[Tensor, Tensor]:
+            level = self.levels[number]
+            sources.append(pack_planes(shrink_planes(source, level.config.shrink)))
+            residual = level.analyse(sources[-1], given, qp, inter)
+            residual, k, *rate = level.quantise(residual, history, qp, inter)
+            noisy.append(rate[0])
+            index.append(rate[1])
+            if drop_finest is not None and number == len(self.levels) - 1:
+                keep = (~drop_finest).float().view(-1, 1, 1, 1)
+                residual, k = residual * keep, k * keep
+            return residual, k
+
+        size = (source[0].shape[-2], source[0].shape[-1])
+        pictures, after = self.run(qp, kind, size, code, memory=memory, vectors=vectors)
+        return FrameResult(pictures, sources, noisy, index, after)
+
+    def start_from_transforms(self, bases: list[Tensor]) -> None:
+        """Give each scale its orthonormal transform; see Level.start_from_transform."""
+        for level, basis in zip(self.levels, bases, strict=True):
+            level.start_from_transform(basis)
+
+
+def block_transform(packed: Tensor, level: LevelConfig) -> Tensor:
+    """Principal components of the blocks of one scale, (latent, 96 * (block / 8)^2).
+
+    packed: (N, 96, h, w) pictures of that scale. The mean is kept in, so that the first component
+    carries the block mean.
+    """
+    down = level.block // 8
+    blocks = F.pixel_unshuffle(packed, down) if down > 1 else packed
+    rows = blocks.permute(0, 2, 3, 1).reshape(-1, PACKED_CHANNELS * down**2).double()  # (N, D)
+    _, vectors = torch.linalg.eigh(rows.t() @ rows / len(rows))
+    return vectors.flip(1)[:, : level.latent].t().float().contiguous()

@@ -1,0 +1,64 @@
+"""Frames of any chroma format and depth to padded 4:2:0 planes in [0, 1], and back."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nvc.predictive.network import Planes
+from nvc.video.frames import Frame, VideoInfo
+
+
+def padded_size(info: VideoInfo, multiple: int) -> tuple[int, int]:
+    """Height and width rounded up to the network's multiple."""
+    return (
+        -(-info.height // multiple) * multiple,
+        -(-info.width // multiple) * multiple,
+    )
+
+
+def to_planes(frame: Frame, info: VideoInfo, size: tuple[int, int], like: Tensor) -> Planes:
+    """Frame -> Y (1,1,H,W), U, V (1,1,H/2,W/2) in [0,1], edges repeated up to `size`.
+
+    4:2:2 and 4:4:4 chroma is averaged down; a grey picture gets neutral chroma. The result has the
+    device and dtype of `like`.
+    """
+    peak = (1 << info.bit_depth) - 1
+    planes = []
+    for number, plane in enumerate(frame.planes):
+        value = plane.to(like.device).to(like.dtype)[None, None] / peak
+        if number and info.chroma in ("422", "444"):
+            value = _halve(value, rows=True, columns=info.chroma == "444")
+        high, wide = (size[0] // 2, size[1] // 2) if number else size
+        bottom, right = high - value.shape[-2], wide - value.shape[-1]
+        planes.append(F.pad(value, (0, right, 0, bottom), mode="replicate"))
+    if info.chroma == "400":
+        grey = planes[0].new_full(
+            (1, 1, size[0] // 2, size[1] // 2), (1 << (info.bit_depth - 1)) / peak
+        )
+        planes += [grey, grey]
+    return tuple(planes)
+
+
+def to_frame(planes: Planes, info: VideoInfo, pts: int) -> Frame:
+    """Planes in [0,1] -> a frame of the video's format, cropped, rounded, on the CPU or GPU."""
+    peak = (1 << info.bit_depth) - 1
+    dtype = torch.uint8 if info.bit_depth == 8 else torch.uint16
+    shown = []
+    for number, (plane, shape) in enumerate(zip(planes, info.plane_shapes(), strict=False)):
+        value = plane
+        if number and info.chroma in ("422", "444"):
+            scale = (2.0, 2.0 if info.chroma == "444" else 1.0)
+            value = F.interpolate(value, scale_factor=scale, mode="bilinear", align_corners=False)
+        value = value[0, 0, : shape[0], : shape[1]]
+        value = value.float().mul(peak).add_(0.5).clamp_(0, peak)
+        shown.append(value.to(torch.int32).to(dtype) if dtype != torch.uint8 else value.to(dtype))
+    return Frame(planes=tuple(shown), pts=pts)
+
+
+def _halve(plane: Tensor, *, rows: bool, columns: bool) -> Tensor:
+    """Average pairs of rows and columns, the last one repeated where the count is odd."""
+    down, across = (2 if rows else 1), (2 if columns else 1)
+    pad = (0, plane.shape[-1] % across, 0, plane.shape[-2] % down)
+    return F.avg_pool2d(F.pad(plane, pad, mode="replicate"), (down, across))

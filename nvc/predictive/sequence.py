@@ -1,0 +1,209 @@
+"""Consecutive frames to payloads and back: references, motion, layers, and what loss leaves.
+
+One FRAME unit holds one layer of one frame. Its payload begins with a byte: bits 0-5 the QP, bit 6
+set for an intra frame, bit 7 set where the statistics of the past are not used. In layer 0 a byte
+follows with a bit for every layer that holds symbols, then the motion field of an inter frame (its
+length as a varint, then its bytes), then the symbols. Of the other layers only those with symbols
+are written, so a decoder knows a lost layer from an empty one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from nvc.bitstream.bits import pack_varint, read_varint
+from nvc.errors import StreamError
+from nvc.nn.blocks import QP_COUNT
+from nvc.predictive.frame_coder import FrameCoder
+from nvc.predictive.level import qp_lambda
+from nvc.predictive.motion_search import search_motion
+from nvc.predictive.network import KIND_INTER, KIND_INTRA, KIND_RESET, Memory, Planes
+from nvc.predictive.vectors import decode_vectors, encode_vectors
+
+_QP_MASK, _INTRA, _RESET = 63, 64, 128
+
+
+class SequenceEncoder:
+    """Codes consecutive frames: keeps the memory, searches the motion, packs the payloads."""
+
+    def __init__(self, coder: FrameCoder) -> None:
+        self.coder = coder
+        self.sends = coder.network.config.reference == "sent"
+        self.memory: Memory | None = None
+        self.field: np.ndarray | None = None
+
+    def psnr(self, planes: Planes, height: int, width: int) -> float:
+        """PSNR in dB of the frame coded last, (6Y + U + V) / 8 of the visible part."""
+        assert self.memory is not None
+        total = 0.0
+        for number, (source, coded) in enumerate(
+            zip(planes, self.memory.pictures[-1], strict=True)
+        ):
+            shift = int(number > 0)
+            rows, columns = -(-height >> shift), -(-width >> shift)
+            error = (source - coded)[..., :rows, :columns].float().square().mean().item()
+            total += (6 if number == 0 else 1) * -10 * math.log10(max(error, 1e-10))
+        return total / 8
+
+    def encode(self, planes: Planes, qp: int, kind: int) -> list[bytes | None]:
+        """Payloads of the layers of one frame, None where there is nothing to write."""
+        motion, vectors = b"", None
+        if kind == KIND_INTRA:
+            self.memory = self.field = None
+        elif self.sends:
+            assert self.memory is not None
+            self.field = search_motion(
+                _luma8(planes),
+                _luma8(self.memory.pictures[-1]),
+                previous=self.field,
+                weight=motion_weight(qp),
+            )
+            motion = encode_vectors(self.field)
+            vectors = _as_tensor(self.field, self.coder.device)
+        coded = self.coder.encode(planes, qp, kind, memory=self.memory, vectors=vectors)
+        self.memory = coded.memory
+        head = bytes([qp | (_INTRA * (kind == KIND_INTRA)) | (_RESET * (kind == KIND_RESET))])
+        there = sum(1 << number for number, payload in enumerate(coded.layers) if payload)
+        packed: list[bytes | None] = [
+            head + payload if payload else None for payload in coded.layers
+        ]
+        base = head + bytes([there])
+        if kind != KIND_INTRA and self.sends:
+            base += pack_varint(len(motion)) + motion
+        packed[0] = base + (coded.layers[0] or b"")
+        return packed
+
+
+@dataclass
+class _Base:
+    """What layer 0 of a frame says beside its symbols."""
+
+    there: int
+    field: np.ndarray | None
+    symbols: bytes
+
+
+class SequenceDecoder:
+    """Decodes consecutive frames from whatever units arrived.
+
+    A layer can be read when its own unit and those of the coarser layers of the frame are there,
+    and the statistics it needs of the past are whole (or not used: intra and reset frames).
+    """
+
+    def __init__(self, coder: FrameCoder) -> None:
+        self.coder = coder
+        config = coder.network.config
+        self.sends = config.reference == "sent"
+        self.count = len(config.levels)
+        self.memory: Memory | None = None
+        self.field: np.ndarray | None = None
+        self.whole = [False] * self.count
+        self.damaged = False
+        self.qp = QP_COUNT // 2
+
+    def decode(self, number: int, parts: dict[int, bytes], layers: int | None) -> Planes:
+        """Planes of frame `number` from the payloads of its layers that arrived."""
+        count = self.count if layers is None else max(1, min(layers, self.count))
+        try:
+            qp, kind = self._head(parts)
+            base = self._base(parts[0], kind) if 0 in parts else None
+        except StreamError as error:
+            raise StreamError(f"frame {number}: {error}") from error
+        if base is None:
+            self.damaged = True
+            if self.memory is not None:
+                kind = KIND_INTER
+        vectors = None
+        if kind == KIND_INTRA:
+            self.memory = self.field = None
+        elif self.memory is None:
+            kind = KIND_INTRA  # nothing to refer to: a stream entered in the middle
+            base = None
+        elif self.sends:
+            if base is not None:
+                self.field = base.field
+            if self.field is not None:
+                vectors = _as_tensor(self.field, self.coder.device)
+        payloads = self._payloads(parts, base, kind, count)
+        decoded = self.coder.decode(
+            payloads,
+            qp,
+            kind,
+            memory=self.memory,
+            vectors=vectors,
+            layers=count,
+        )
+        for layer, (payload, used) in enumerate(zip(payloads, decoded.used, strict=False)):
+            if payload is not None and not used and not self.damaged:
+                raise StreamError(
+                    f"frame {number}, layer {layer}: its symbols disagree with their checksum"
+                )
+        self.memory, self.qp = decoded.memory, qp
+        self.whole = [*decoded.used, *([False] * (self.count - len(decoded.used)))]
+        return decoded.picture
+
+    def _payloads(
+        self, parts: dict[int, bytes], base: _Base | None, kind: int, count: int
+    ) -> list[bytes | None]:
+        """What of each layer can be read; None for lost, empty for nothing coded."""
+        payloads: list[bytes | None] = []
+        readable = base is not None
+        for layer in range(count):
+            payload: bytes | None = None
+            if readable and base is not None and (kind != KIND_INTER or self.whole[layer]):
+                if not base.there >> layer & 1:
+                    payload = b""
+                elif layer == 0:
+                    payload = base.symbols
+                elif layer in parts:
+                    payload = parts[layer][1:]
+            readable = payload is not None
+            self.damaged = self.damaged or not readable
+            payloads.append(payload)
+        return payloads
+
+    def _head(self, parts: dict[int, bytes]) -> tuple[int, int]:
+        if any(not part for part in parts.values()):
+            raise StreamError("a layer without its first byte")
+        if not parts:
+            return self.qp, KIND_INTER
+        head = parts[min(parts)][0]
+        if head & _INTRA:
+            return head & _QP_MASK, KIND_INTRA
+        return head & _QP_MASK, KIND_RESET if head & _RESET else KIND_INTER
+
+    def _base(self, payload: bytes, kind: int) -> _Base:
+        if len(payload) < 2:
+            raise StreamError("layer 0 is cut off")
+        start, field = 2, None
+        if kind != KIND_INTRA and self.sends:
+            length, start = read_varint(payload, 2, len(payload), limit=len(payload))
+            if start + length > len(payload):
+                raise StreamError("the motion field is cut off")
+            rows, columns = self.coder.size[0] // 8, self.coder.size[1] // 8
+            field = decode_vectors(payload[start : start + length], rows, columns)
+            start += length
+        return _Base(payload[1], field, payload[start:])
+
+
+def motion_weight(qp: int) -> float:
+    """Cost of a bit of motion in sums of absolute differences of 8-bit luma.
+
+    From D + R / lambda with D in squared 8-bit levels, its root taken as x264 does for SAD.
+    """
+    lambda_qp = float(qp_lambda(torch.tensor(qp)))
+    return 255 / math.sqrt(0.75 * lambda_qp)
+
+
+def _luma8(planes: Planes) -> np.ndarray:
+    """Y in [0,1] -> (H, W) uint8 on the CPU, for the motion search."""
+    return planes[0][0, 0].float().mul(255).add_(0.5).clamp_(0, 255).to(torch.uint8).cpu().numpy()
+
+
+def _as_tensor(field: np.ndarray, device: torch.device) -> torch.Tensor:
+    """(rows, columns, 2) -> (1, 2, rows, columns)."""
+    return torch.from_numpy(field).permute(2, 0, 1)[None].to(device)
