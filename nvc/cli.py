@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 
 from nvc.errors import NvcError
@@ -57,6 +59,10 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. argparse itself exits with 2 on bad usage."""
     args = build_parser().parse_args(arguments)
+    _set_up_messages()
+    # Read when torch loads. Waiting threads that spin for long stall everything as soon as
+    # another process wants the same cores: a fit under such load ran 5 times slower.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     debug = args.debug or os.environ.get("NVC_DEBUG", "0") not in ("", "0")
     try:
         code = args.run(args)
@@ -75,6 +81,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(f"{name}{error.strerror or error}", debug, EXIT_FAILED)
     except MemoryError as error:
         return _failed(f"not enough memory ({error})", debug, EXIT_FAILED)
+
+
+def _set_up_messages() -> None:
+    """The package's own warnings, logged or raised, as one line each on stderr."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("nvc: warning: %(message)s"))
+    logger = logging.getLogger("nvc")
+    if not logger.handlers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.WARNING)
+
+    here = os.path.dirname(__file__)  # noqa: PTH120 - pathlib is not loaded for --help
+
+    def show(message: Warning | str, kind: type[Warning], filename: str, *_: object) -> None:
+        if filename.startswith(here):
+            print(f"nvc: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+    warnings.showwarning = show
 
 
 def _failed(message: str, debug: bool, code: int) -> int:

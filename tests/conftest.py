@@ -9,6 +9,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+
+# Read when torch loads: threads that spin while they wait stall on a busy machine.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
 import torch
 from clips import write_clip
 

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(found)
     if found["damage"]:
-        options.warn(found["damage"])
+        options.warn(f"{found['name']}: {found['damage']}")
         return 1
     return 0
 
@@ -91,4 +91,4 @@ def _print(found: dict[str, Any]) -> None:
     for name, layer in found["layers"].items():
         rows[f"layer {name}"] = f"{layer['count']} units, {layer['bytes']} bytes"
     for name, value in rows.items():
-        print(f"{name + ':':16}{value}")
+        print(f"{name + ':':18}{value}")
