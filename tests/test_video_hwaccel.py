@@ -4,10 +4,12 @@ import json
 
 import pytest
 import torch
-from clips import write_clip
+from clips import make_frames, write_clip
 
+from nvc.video import hwaccel
+from nvc.video.frames import VideoInfo
 from nvc.video.hwaccel import hardware_report
-from nvc.video.pixels import split_semi_planar
+from nvc.video.pixels import make_frame, pixel_format, split_semi_planar
 from nvc.video.reader import open_video
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -36,6 +38,27 @@ def test_interleaved_chroma_is_split_and_shifted():
 def test_the_cpu_says_that_no_hardware_is_used(tmp_path):
     with open_video(write_clip(tmp_path / "a.mp4", frames=1)) as reader:
         assert reader.hardware is None
+
+
+@pytest.mark.parametrize(("name", "depth"), [("nv12", 8), ("p010le", 10)])
+@pytest.mark.parametrize("size", [(64, 48), (63, 47)])
+def test_the_dlpack_path_takes_the_same_samples(monkeypatch, name, depth, size):
+    """The code of the GPU path over frames in memory: PyAV's DLPack planes, split and shifted."""
+    monkeypatch.setattr(hwaccel, "gpu_format", lambda frame: frame.format.name)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    info = VideoInfo(width=size[0], height=size[1], bit_depth=depth)
+    planes = make_frames(info, 1)[0].planes
+    frame = make_frame(planes, pixel_format("420", depth)).reformat(format=name)
+    got = hwaccel.gpu_planes(frame, torch.device("cpu"))
+    for a, b in zip(got, planes, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_an_ffmpeg_without_a_gpu_falls_back_to_the_cpu(monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    assert hwaccel.cuda_hwaccel(torch.device("cuda:0")) is None
+    assert "decoding on the CPU" in caplog.text
 
 
 @pytest.mark.gpu

@@ -71,6 +71,7 @@ def test_planes_survive_raw_files_exactly_even_at_odd_sizes(tmp_path, chroma, de
     with open_video(path, raw=raw) as reader:
         assert reader.info.chroma == chroma
         assert reader.info.bit_depth == depth
+        assert reader.info.frame_count == 3
         same_frames(list(reader), frames)
 
 

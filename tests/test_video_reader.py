@@ -279,6 +279,12 @@ def test_a_png_sequence_is_a_video(tmp_path):
         assert len(list(reader)) == 3
 
 
+def test_a_name_may_hold_what_ffmpeg_takes_for_more(tmp_path):
+    path = write_clip(tmp_path / "a.mkv", frames=2).rename(tmp_path / "take: 1%.mkv")
+    with open_video(path) as reader:
+        assert len(list(reader)) == 2
+
+
 def bad_file(tmp_path, kind):
     path = tmp_path / "bad.mp4"
     if kind == "no such file":

@@ -1,6 +1,7 @@
 """Writing: what each kind of file keeps, encoders and their options, all or nothing."""
 
 import io
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -213,6 +214,25 @@ def test_without_overwrite_an_existing_file_stays(tmp_path):
     with pytest.raises(UsageError, match="exists already"):
         open_writer(tmp_path / "a.y4m", VideoInfo(width=8, height=8), overwrite=False)
     assert (tmp_path / "a.y4m").read_text() == "mine"
+
+
+def test_without_overwrite_existing_pictures_stay(tmp_path):
+    (tmp_path / "p_01.png").write_text("mine")
+    with pytest.raises(UsageError, match=r"p_01\.png: exists already"):
+        open_writer(tmp_path / "p_%02d.png", VideoInfo(width=8, height=8), overwrite=False)
+
+
+def test_a_device_is_written_in_place_and_never_replaced(tmp_path):
+    info = VideoInfo(width=8, height=8)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write(pipe, info, make_frames(info, 1), format="yuv")
+    assert len(os.read(reader, 1000)) == 96
+    os.close(reader)
+    assert pipe.is_fifo()
+    with pytest.raises(InputError, match="only y4m and yuv"):
+        open_writer(pipe, info, format="mp4")
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.y4m", "a.yuv", "a_%02d.png"])

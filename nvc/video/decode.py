@@ -19,7 +19,13 @@ from nvc.errors import InputError
 from nvc.video.audio import AudioCollector
 from nvc.video.color import rgb_to_yuv
 from nvc.video.frames import MAX_DIMENSION, ColorInfo, Frame, VideoInfo
-from nvc.video.hwaccel import cuda_hwaccel, decoded_on_gpu, gpu_format, gpu_planes
+from nvc.video.hwaccel import (
+    GPU_FORMATS,
+    cuda_hwaccel,
+    decoded_on_gpu,
+    gpu_format,
+    gpu_planes,
+)
 from nvc.video.pixels import EXACT, PixelLayout, frame_planes, pixel_format, pixel_layout
 
 log = logging.getLogger("nvc.video")
@@ -128,26 +134,38 @@ class FFmpegSource:
         self._name = name
         self._device = device
         self._damaged = 0
-        self._stopped = False
-        hwaccel = cuda_hwaccel(device) if device.type == "cuda" else None
-        self._container = open_container(file, name, hwaccel)
         self.audio: AudioCollector | None = None
+        hwaccel = cuda_hwaccel(device) if device.type == "cuda" else None
+        self._open(file, hwaccel, audio)
+        on_gpu = decoded_on_gpu(self._first)
+        if on_gpu and gpu_format(self._first) not in GPU_FORMATS and isinstance(file, str):
+            self.close()
+            self._open(file, None, audio)
+            on_gpu = False
+        self.hardware = f"cuda ({self._stream.codec_context.name})" if on_gpu else None
+        try:
+            self._layout = self._layout_of(self._first)
+            self.info = self._describe(self._first)
+        except ValueError as error:
+            self.close()
+            raise InputError(f"{name}: {error}") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, file: str | BinaryIO, hwaccel: Any, audio: bool) -> None:
+        """Open the file and decode its first frame."""
+        self._container = open_container(file, self._name, hwaccel)
         try:
             self._stream = self._pick_stream()
             if hwaccel is None:
                 self._stream.thread_type = "AUTO"
-                self._stream.codec_context.thread_count = min(MAX_THREADS, os.cpu_count() or 1)
+            self._stream.codec_context.thread_count = min(MAX_THREADS, os.cpu_count() or 1)
             tracks = list(self._container.streams.audio) if audio else []
-            if tracks:
-                self.audio = AudioCollector(tracks, name)
+            self.audio = AudioCollector(tracks, self._name) if tracks else None
             self._packets = self._demux()
             self._decoded = self._decode()
             self._first = self._decode_first()
-            self.hardware = (
-                f"cuda ({self._stream.codec_context.name})" if decoded_on_gpu(self._first) else None
-            )
-            self._layout = self._layout_of(self._first)
-            self.info = self._describe(self._first)
         except BaseException:
             self.close()
             raise
@@ -271,7 +289,13 @@ class FFmpegSource:
             end = time + (decoded.duration or info.frame_duration) * info.time_base
             if self.audio:
                 self.audio.advance(None if limit is None else end)
-            yield Frame(planes=self._planes(decoded), pts=pts - origin)
+            try:
+                planes = self._planes(decoded)
+            except av.error.FFmpegError as error:
+                raise InputError(
+                    f"{self._name}: frame {index} cannot be converted ({error.strerror})"
+                ) from error
+            yield Frame(planes=planes, pts=pts - origin)
             kept += 1
             if limit is not None and kept >= limit:
                 break

@@ -188,7 +188,7 @@ class FFmpegWriter:
                 else:
                     self._keep(packet)
         except av.error.FFmpegError as error:
-            if first:
+            if not self._stream.codec_context.is_open:
                 raise UsageError(
                     f"{self._name}: {self._codec} does not take its options {self._given}"
                 ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import av
@@ -11,25 +12,35 @@ from av.codec.hwaccel import HWAccel, hwdevices_available
 from nvc.errors import InputError
 from nvc.video.pixels import frame_planes, pixel_layout, split_semi_planar
 
-# What PyAV hands over by DLPack from CUDA frames.
-DLPACK_FORMATS = ("nv12", "p010le", "p016le")
+log = logging.getLogger("nvc.video")
+
+# What is decoded on the GPU: PyAV hands these over by DLPack. P016 it would too, but NVDEC puts
+# 12-bit samples into it without saying so.
+GPU_FORMATS = ("nv12", "p010le")
 REPORTED_DECODERS = ("h264", "hevc", "av1", "vp9", "vp8", "mpeg2video", "mjpeg", "ffv1")
 REPORTED_ENCODERS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "h264_nvenc")
 
 
-def cuda_hwaccel(device: torch.device) -> HWAccel:
+def cuda_hwaccel(device: torch.device) -> HWAccel | None:
     """Settings for av.open that decode on ``device`` and leave the frames there.
 
     Streams the GPU cannot decode fall back to the CPU; ``decoded_on_gpu`` tells which happened.
+    None, with a warning, where FFmpeg cannot use the GPU at all (a driver without NVDEC).
     """
     torch.cuda.init()  # FFmpeg joins the primary context that torch made
     index = device.index if device.index is not None else torch.cuda.current_device()
-    return HWAccel(
+    settings = HWAccel(
         device_type="cuda",
         device=str(index),
         allow_software_fallback=True,
         is_hw_owned=True,
     )
+    try:
+        settings.create(av.Codec("h264", "r"))
+    except (av.error.FFmpegError, NotImplementedError) as error:
+        log.warning("FFmpeg cannot decode on the GPU (%s); decoding on the CPU", error)
+        return None
+    return settings
 
 
 def decoded_on_gpu(frame: av.VideoFrame) -> bool:
@@ -48,13 +59,13 @@ def gpu_format(frame: av.VideoFrame) -> str:
 def gpu_planes(frame: av.VideoFrame, device: torch.device) -> tuple[torch.Tensor, ...]:
     """Planes of a CUDA frame on ``device``.
 
-    NV12, P010 and P016 of even size come by DLPack without leaving the GPU and are copied there,
-    since the decoder uses its surfaces again; anything else is downloaded first.
+    NV12 and P010 of even size come by DLPack without leaving the GPU and are copied there, since
+    the decoder uses its surfaces again; anything else is downloaded first.
     """
     name = gpu_format(frame)
     layout = pixel_layout(name)
     even = frame.width % 2 == 0 and frame.height % 2 == 0
-    if name not in DLPACK_FORMATS or not even or layout.semi_planar is None:
+    if name not in GPU_FORMATS or not even or layout.semi_planar is None:
         held = frame.reformat(format=name)
         return tuple(plane.to(device) for plane in frame_planes(held, layout))
     # The decoder runs on its own stream and DLPack export cannot wait for it.

@@ -21,6 +21,7 @@ from nvc.video.rawvideo import (
     RawFormat,
     RawReader,
     count_raw_frames,
+    frame_bytes,
     parse_raw_name,
     parse_y4m_header,
     read_line,
@@ -101,9 +102,10 @@ class VideoReader:
             if raw is None and suffix != ".yuv" and suffix != ".y4m":
                 if "%" not in path.name and "://" not in str(source) and not path.exists():
                     raise InputError(f"{self._name}: no such file")
-                return FFmpegSource(
-                    os.fspath(source), name=self._name, device=self._device, audio=audio
-                )
+                place = os.fspath(source)
+                if path.exists():
+                    place = f"file:{place}"  # or FFmpeg takes what stands before a colon for more
+                return FFmpegSource(place, name=self._name, device=self._device, audio=audio)
             return self._open_raw(path, raw)
         if isinstance(source, str | os.PathLike):
             self._name, file = "standard input", sys.stdin.buffer
@@ -146,6 +148,11 @@ class VideoReader:
 
     def _y4m(self, file: BinaryIO) -> RawReader:
         info = parse_y4m_header(read_line(file, self._name), self._name)
+        if file is self._file:
+            # Frame headers may carry more than FRAME; then the size tells no number of frames.
+            rest = os.fstat(file.fileno()).st_size - file.tell()
+            count, odd = divmod(rest, frame_bytes(info) + len(b"FRAME\n"))
+            info = info if odd else replace(info, frame_count=count)
         return RawReader(file, info, name=self._name, y4m=True)
 
     def _cropped(
@@ -209,7 +216,8 @@ class VideoReader:
     @property
     def has_audio(self) -> bool:
         """Whether ``audio_chunks`` will have something to give, known before the first frame."""
-        return isinstance(self._backend, FFmpegSource) and self._backend.audio is not None
+        backend = self._backend
+        return isinstance(backend, FFmpegSource) and bool(backend.audio and backend.audio.streams)
 
     def audio_chunks(self) -> Iterator[bytes]:
         """Matroska bytes of all audio tracks, at most 1 MB each, once the frames have been read.

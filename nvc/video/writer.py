@@ -238,15 +238,19 @@ def open_writer(
         raise UsageError(f"{path}: unknown kind of output {suffix!r}; allowed: {ALLOWED_TARGETS}")
     if not path.parent.is_dir():
         raise InputError(f"{path}: no such directory")
-    if not overwrite and path.exists():
-        raise UsageError(f"{path}: exists already")
+    if suffix == ".png":
+        _check_pattern(path.name)
+    first = path.with_name(path.name % 1) if suffix == ".png" and "%" in path.name else path
+    if path.exists() and not path.is_file():
+        return _open_special(path, info, suffix[1:], audio)
+    if not overwrite and first.exists():
+        raise UsageError(f"{first}: exists already")
     if suffix not in CONTAINERS and (codec or options):
         raise UsageError(f"{path}: codec and options are for .mp4, .mov, .mkv and .webm only")
     made = path.with_name(f".{path.name.replace('%', '_')}.{os.getpid()}.part")
     sink: _Sink
     try:
         if suffix == ".png":
-            _check_pattern(path.name)
             made.mkdir()
             sink = _PngSink(made, path.name, info)
         elif suffix in CONTAINERS:
@@ -266,6 +270,16 @@ def open_writer(
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error
     lost = None if suffix in CONTAINERS else audio
     return VideoWriter(sink, str(path), made=made, target=path, lost_audio=lost)
+
+
+def _open_special(
+    path: Path, info: VideoInfo, kind: str, audio: Iterable[bytes] | None
+) -> VideoWriter:
+    """A device or a named pipe, written in place: renaming onto it would replace it."""
+    if path.is_dir() or kind not in RAW_FORMATS:
+        raise InputError(f"{path}: not a file; only y4m and yuv can be written to a device or pipe")
+    sink = _RawSink(path.open("wb"), info, y4m=kind == "y4m", owned=True)
+    return VideoWriter(sink, str(path), lost_audio=audio)
 
 
 def _open_pipe(
