@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvc.entropy import adaptive, adaptive_reference
-from nvc.entropy.adaptive_model import CHOICES, COUNT_LIMIT, VALUE_LIMIT, first_probabilities
+from nvc.entropy.adaptive_kernels import VALUE_LIMIT
+from nvc.entropy.adaptive_model import CHOICES, COUNT_LIMIT, first_probabilities
 from nvc.errors import StreamError
 
 EXTREME = VALUE_LIMIT - 1

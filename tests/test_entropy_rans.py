@@ -1,11 +1,15 @@
 """rANS: exact round trips, the same bytes from both implementations, and no harm from any bytes."""
 
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nvc.entropy import jit, rans, rans_reference
+from nvc.entropy import adaptive_kernels, jit, kernels, rans, rans_reference
+from nvc.entropy import tables as tables_module
 from nvc.entropy.payload import START, lane_count
 from nvc.entropy.tables import (
     MAX_SIZE,
@@ -219,6 +223,20 @@ def test_quotient_by_reciprocal_is_exact():
     for state in (largest, multiples, multiples - np.uint64(1), np.full_like(largest, START)):
         state = np.minimum(state, largest)
         np.testing.assert_array_equal((state * reciprocals) >> np.uint64(46), state // frequencies)
+
+
+def test_kernels_own_constants_are_those_of_the_tables():
+    for name in ("PRECISION", "SYMBOL_LIMIT", "ESCAPE_VALUE"):
+        assert getattr(kernels, name) == getattr(tables_module, name)
+
+
+@pytest.mark.parametrize("module", [kernels, adaptive_kernels])
+def test_kernels_use_nothing_from_other_files(module):
+    """numba's cache would not notice a change there."""
+    tree = ast.parse(Path(module.__file__).read_text())
+    imported = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {alias.name for node in imported for alias in node.names}
+    assert names == {"numpy", "kernel"}
 
 
 def test_kernels_work_where_numba_cannot_keep_a_cache(monkeypatch):

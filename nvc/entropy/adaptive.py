@@ -8,12 +8,12 @@ docs/entropy.md describes the format; adaptive_reference.py gives the same bytes
 import numpy as np
 
 from nvc.entropy import adaptive_kernels
+from nvc.entropy.adaptive_kernels import VALUE_LIMIT
 from nvc.entropy.adaptive_model import (
     CHOICES,
     COUNT_LIMIT,
     MEANS,
     START_COUNT,
-    VALUE_LIMIT,
     first_probabilities,
 )
 from nvc.errors import StreamError
@@ -23,7 +23,7 @@ _CHOICE_COUNTS = np.array([len(options) for options in CHOICES], dtype=np.int64)
 
 
 def encode_matrix(values: np.ndarray) -> bytes:
-    """Code a matrix of integers; int (rows, columns), magnitudes below 2**24, up to 2**28 values.
+    """Code a matrix of integers; int (rows, columns), magnitudes below 2**24, up to 2**26 values.
 
     Codes its first rows several times to choose how much rows, columns and neighbours count. The
     payload is empty when every value is 0. Raises ValueError on anything else.

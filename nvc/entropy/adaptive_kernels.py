@@ -5,22 +5,22 @@ adaptive_reference.py says the same in plain Python.
 
 import numpy as np
 
-from nvc.entropy.adaptive_model import (
-    CERTAIN,
-    FAST_LIMIT,
-    FIRST_LOW_BIT,
-    FIRST_PREFIX,
-    HALF,
-    LEVELS,
-    LOW_BITS_BIAS,
-    PREFIX,
-    PRIOR_WEIGHT,
-    SLOW_LIMIT,
-    STATISTIC_LIMIT,
-    UNARY,
-    VALUE_LIMIT,
-)
 from nvc.entropy.jit import kernel
+
+# Here, not in adaptive_model.py: see the note in jit.py on constants.
+LEVELS = 60  # expected magnitudes from 2**-6 on, three to the octave
+LOW_BITS_BIAS = 7  # octaves of levels in which a magnitude is all unary
+UNARY = 24  # steps of the unary code before the Exp-Golomb escape
+PREFIX = 25  # leading zeros an escape may have
+VALUE_LIMIT = 1 << 24  # every value v satisfies |v| < VALUE_LIMIT
+STATISTIC_LIMIT = (1 << 16) - 1  # magnitudes count at most this much in the statistics
+PRIOR_WEIGHT = 8  # values the first guess of the mean magnitude counts for
+FAST_LIMIT, SLOW_LIMIT = 128, 1024  # observations after which a rate stops falling
+CERTAIN = 1 << 12  # adaptive probabilities stay within CERTAIN .. 2**24 - CERTAIN
+HALF = 1 << 15
+FIRST_LOW_BIT = LEVELS * UNARY  # contexts before it: the unary code, by level and step
+FIRST_PREFIX = 2 * LEVELS * UNARY
+CONTEXTS = FIRST_PREFIX + PREFIX
 
 _TOP = 1 << 24  # the range is kept at or above this
 _FULL = (1 << 32) - 1

@@ -7,6 +7,7 @@ from functools import cache
 
 import numpy as np
 
+from nvc.entropy.adaptive_kernels import CONTEXTS, HALF, LEVELS, LOW_BITS_BIAS, UNARY
 from nvc.entropy.tables import (
     FRACTION_BITS,
     SCALE_BITS,
@@ -15,17 +16,8 @@ from nvc.entropy.tables import (
     laplace_inside,
 )
 
-LEVELS = 60  # expected magnitudes from 2**-6 on, three to the octave
-LOW_BITS_BIAS = 7  # octaves of levels in which a magnitude is all unary
-UNARY = 24  # steps of the unary code before the Exp-Golomb escape
-PREFIX = 25  # leading zeros an escape may have
-VALUE_LIMIT = 1 << 24  # every value v satisfies |v| < VALUE_LIMIT
-STATISTIC_LIMIT = (1 << 16) - 1  # magnitudes count at most this much in the statistics
-COUNT_LIMIT = 1 << 28  # values of one matrix; keeps the statistics inside 64 bits
-
-PRIOR_WEIGHT = 8  # values the first guess of the mean magnitude counts for
+COUNT_LIMIT = 1 << 26  # values of one matrix; keeps the statistics inside 64 bits
 START_COUNT = 24  # observations the first probabilities count for
-FAST_LIMIT, SLOW_LIMIT = 128, 1024  # observations after which a rate stops falling
 
 # What the encoder chooses from and sends, in order of preference.
 MEANS = (4 * 16, 1 * 16, 16 * 16, 8)  # first guess of the mean magnitude, in 1/16
@@ -33,12 +25,6 @@ ROW_WEIGHTS = (24, 6, 0, 96)  # values the overall mean counts for in a row's me
 COLUMN_WEIGHTS = (0, 24, 6, 96)
 NEIGHBOUR_WEIGHTS = (0, 40, 12)  # how much the neighbours count against; 0: not used
 CHOICES = (MEANS, ROW_WEIGHTS, COLUMN_WEIGHTS, NEIGHBOUR_WEIGHTS)
-
-FIRST_LOW_BIT = LEVELS * UNARY
-FIRST_PREFIX = 2 * LEVELS * UNARY
-CONTEXTS = FIRST_PREFIX + PREFIX
-HALF = 1 << 15
-CERTAIN = 1 << 12  # adaptive probabilities stay within CERTAIN .. 2**24 - CERTAIN
 
 
 @cache

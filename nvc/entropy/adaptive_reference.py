@@ -6,9 +6,8 @@ Slow (some 20 us a binary decision); used by the tests and to read the format.
 import numpy as np
 
 from nvc.entropy.adaptive import check_matrix, check_size
-from nvc.entropy.adaptive_model import (
+from nvc.entropy.adaptive_kernels import (
     CERTAIN,
-    CHOICES,
     FAST_LIMIT,
     FIRST_LOW_BIT,
     FIRST_PREFIX,
@@ -17,13 +16,11 @@ from nvc.entropy.adaptive_model import (
     PREFIX,
     PRIOR_WEIGHT,
     SLOW_LIMIT,
-    START_COUNT,
     STATISTIC_LIMIT,
     UNARY,
     VALUE_LIMIT,
-    first_probabilities,
-    low_bits,
 )
+from nvc.entropy.adaptive_model import CHOICES, START_COUNT, first_probabilities, low_bits
 from nvc.errors import StreamError
 
 

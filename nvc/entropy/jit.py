@@ -13,6 +13,9 @@ def kernel(function: Function) -> Function:
 
     numba refuses at decoration when it finds no directory it may write its cache to (a read-only
     installation run by a user without a home); the kernel is then compiled once a process.
+
+    The cached code is keyed by the text of the kernel's own file and nothing else, so every
+    constant and function that a kernel uses must live in that file.
     """
     try:
         return cast(Function, njit(nogil=True, cache=True)(function))

@@ -6,7 +6,11 @@ Arithmetic on states is in uint64 throughout: numba turns a mix of int64 and uin
 import numpy as np
 
 from nvc.entropy.jit import kernel
-from nvc.entropy.tables import ESCAPE_VALUE, PRECISION, SYMBOL_LIMIT
+
+# Copies of those in tables.py: see the note in jit.py on constants.
+PRECISION = 14
+SYMBOL_LIMIT = 1 << 24
+ESCAPE_VALUE = -(1 << 31)
 
 _U = np.uint64
 _0, _1, _2, _4, _8 = _U(0), _U(1), _U(2), _U(4), _U(8)
