@@ -328,3 +328,28 @@ def test_golden_file():
     assert tool.build() == golden
     assert tool.expected(golden) == json.loads((VECTORS / "container_v1.json").read_text())
     assert StreamReader(io.BytesIO(golden)).header.codec == "dhvc"
+
+
+def test_many_timestamps_units_are_loaded_quickly():
+    """A live stream of variable rate has one for every frame."""
+    file = io.BytesIO()
+    with StreamWriter(file, HEADER, low_latency=True) as writer:
+        for frame in range(20_000):
+            writer.add_timestamp(3003 * frame + frame % 7)
+            writer.write(Unit(UnitType.FRAME, b"x" * 500, frame, 1, key=frame % 32 == 0))
+    began = time.process_time()
+    assert read(file.getvalue()).timestamps[19_998] == 3003 * 19_998 + 19_998 % 7
+    assert time.process_time() - began < 1.5
+
+
+def test_a_pipe_of_crumbs_is_not_copied_over_and_over():
+    """Reading is linear in the bytes even where they come a few at a time."""
+
+    class Crumbs(Pipe):
+        def read1(self, size=-1):
+            return io.BytesIO.read(self, min(size, 20))
+
+    units = [Unit(UnitType.FRAME, bytes(200_000), frame, 1) for frame in range(8)]
+    began = time.process_time()
+    assert list(StreamReader(Crumbs(pack(units))).units()) == units
+    assert time.process_time() - began < 3.0

@@ -60,7 +60,7 @@ def test_bad_outcomes_are_found_and_kept(tmp_path):
     (tmp_path / "bad_decoder.py").write_text(BAD_DECODER)
     out = tmp_path / "bad"
     code, summary = fuzz(
-        *("--target", "bad_decoder:decode", "--count", "7", "--timeout", "3", "--out", str(out)),
+        *("--target", "bad_decoder:decode", "--count", "7", "--timeout", "1.5", "--out", str(out)),
         path=str(tmp_path),
     )
     assert code == 1

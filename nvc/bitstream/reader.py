@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from nvc.bitstream.header import PREFIX_SIZE, StreamHeader, header_size
 from nvc.bitstream.index import IndexBuilder, IndexEntry, StreamEnd
-from nvc.bitstream.source import CHUNK, Cursor, Source
+from nvc.bitstream.source import CHUNK, SMALL_CHUNK, Cursor, Source
 from nvc.bitstream.timestamps import Timestamps, parse_timestamps
 from nvc.bitstream.units import CODEC_TYPES, FRAME_TYPES, Unit, UnitHead, UnitType
 from nvc.bitstream.walk import DamageLog, LostUnit, Walk, read_trailer
@@ -188,7 +188,7 @@ class StreamReader:
 
     def _agrees(self, entry: IndexEntry) -> bool:
         try:
-            found = Cursor(self._source, entry.offset).head()
+            found = Cursor(self._source, entry.offset, chunk=SMALL_CHUNK).head()
         except StreamError:
             return False
         return found is not None and entry.agrees(found[0])
@@ -196,7 +196,7 @@ class StreamReader:
     def _unit_at(self, entry: IndexEntry) -> Unit | None:
         """The unit that an entry lists; None when it is damaged and that may be."""
         try:
-            head, payload = self._walk_from(entry).one()
+            head, payload = self._walk_from(entry, chunk=SMALL_CHUNK).one()
             if not entry.agrees(head):
                 raise StreamError(f"the index lists another unit than is at byte {entry.offset}")
         except StreamError as error:
@@ -253,10 +253,10 @@ class StreamReader:
     def _walk(self, cursor: Cursor) -> Walk:
         return Walk(self._source, cursor, self._log, next_entry=self._next_listed)
 
-    def _walk_from(self, entry: IndexEntry) -> Walk:
+    def _walk_from(self, entry: IndexEntry, *, chunk: int = CHUNK) -> Walk:
         return Walk(
             self._source,
-            Cursor(self._source, entry.offset),
+            Cursor(self._source, entry.offset, chunk=chunk),
             self._log,
             next_entry=self._next_listed,
             high={entry.track: entry.frame_start},

@@ -14,6 +14,7 @@ from nvc.bitstream.units import (
 )
 
 CHUNK = 1 << 18
+SMALL_CHUNK = 1 << 12
 
 
 class Source:
@@ -44,11 +45,13 @@ class Source:
 class Cursor:
     """A place in a Source from which headers and payloads are taken in order.
 
-    Several cursors may walk one seekable source; a pipe has one.
+    Several cursors may walk one seekable source; a pipe has one. `chunk` is the least that is read
+    at a time: small for one unit here and there, large for a walk.
     """
 
-    def __init__(self, source: Source, offset: int = 0) -> None:
+    def __init__(self, source: Source, offset: int = 0, *, chunk: int = CHUNK) -> None:
         self._source = source
+        self._chunk = chunk
         self._buffer = b""
         self._position = 0
         self._origin = offset
@@ -61,14 +64,18 @@ class Cursor:
     def fill(self, count: int) -> int:
         """Have `count` bytes at hand if the source has them; how many there are at least."""
         have = len(self._buffer) - self._position
+        if have >= count:
+            return have
+        pieces = [self._buffer[self._position :]]
+        self._origin += self._position
+        self._position = 0
         while have < count:
-            more = self._source.read(self._origin + len(self._buffer), max(count - have, CHUNK))
+            more = self._source.read(self._origin + have, max(count - have, self._chunk))
             if not more:
                 break
-            self._origin += self._position
-            self._buffer = self._buffer[self._position :] + more
-            self._position = 0
-            have = len(self._buffer)
+            pieces.append(more)
+            have += len(more)
+        self._buffer = b"".join(pieces)
         return have
 
     def peek(self, count: int) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from nvc.bitstream.bits import EndOfData
 from nvc.bitstream.index import END_UNIT_SIZE, IndexEntry, StreamEnd, parse_index
-from nvc.bitstream.source import Cursor, Source
+from nvc.bitstream.source import SMALL_CHUNK, Cursor, Source
 from nvc.bitstream.units import (
     CRC_SIZE,
     FRAME_TYPES,
@@ -230,7 +230,8 @@ class Walk:
                 f"the END unit at byte {offset} counts {self.end.unit_count} units and "
                 f"{self._units} were found: some are missing or doubled"
             )
-        elif self.end.frame_count != high:
+        elif not high <= self.end.frame_count <= high + MAX_GAP:
+            # More than were found is how a stream tells that its last frames were lost.
             self._log.report(
                 f"the END unit at byte {offset} counts {self.end.frame_count} frames and "
                 f"{high} were found"
@@ -319,4 +320,5 @@ def read_trailer(source: Source) -> tuple[StreamEnd | None, list[IndexEntry] | N
 def _unit_at(source: Source, offset: int, log: DamageLog) -> tuple[UnitHead, bytes]:
     if source.size is not None and offset >= source.size:
         raise StreamError(f"there is no unit at byte {offset}")
-    return Walk(source, Cursor(source, offset), log, next_entry=lambda _: None).one()
+    cursor = Cursor(source, offset, chunk=SMALL_CHUNK)
+    return Walk(source, cursor, log, next_entry=lambda _: None).one()

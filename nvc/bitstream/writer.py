@@ -37,6 +37,9 @@ class StreamWriter:
     as they come. The header is written with the first unit that is not CONFIG, and starts the
     clock at the first frame's time.
 
+    `frame_count` grows with the units of track 0 and goes into END; a program that passes on a
+    stream and leaves units out may raise it, so that the last frames are known to be missing.
+
     As a context manager it finishes the stream unless an exception passes through: an interrupted
     stream has no END and says so when read.
     """
