@@ -93,9 +93,10 @@ class Video:
         if number in self._cache:
             self._cache.move_to_end(number)
             return self._cache[number]
-        if not self._reaches(number):
-            key = self._key_before(number)
-            self._run, self._next = self._stream.frames(key), key
+        entry = self._reader.entry_before(number) or 0
+        if not entry <= self._next <= number:
+            # Going on from where decoding stands would be a detour, or cannot lead there.
+            self._run = self._stream.frames(number, lead=True)
         for found, frame in self._run:
             self._next = found + 1
             self._keep(found, frame)
@@ -105,15 +106,6 @@ class Video:
                 break
         self._next = -1
         raise StreamError(self.damage or f"{self.path}: frame {number} could not be decoded")
-
-    def _reaches(self, number: int) -> bool:
-        """Whether going on from where decoding stands is the shortest way to a frame."""
-        return 0 <= self._key_before(number) <= self._next <= number
-
-    def _key_before(self, number: int) -> int:
-        """Where decoding has to start for a frame."""
-        keys = [entry.frame_start for entry in self._reader.index if entry.key]
-        return max((key for key in keys if key <= number), default=0)
 
     def _keep(self, number: int, frame: Frame) -> None:
         self._cache[number] = frame

@@ -106,10 +106,13 @@ class StreamFrames:
         name = self._reader.name
         return line if line.startswith(name) else f"{name}: {line}"
 
-    def frames(self, start: int = 0, count: int | None = None) -> Iterator[tuple[int, Frame]]:
+    def frames(
+        self, start: int = 0, count: int | None = None, *, lead: bool = False
+    ) -> Iterator[tuple[int, Frame]]:
         """(number, frame) of ``count`` frames (None: all) from ``start``, as far as they exist.
 
-        A file is entered at the last random access point before ``start``, a pipe is read through.
+        A file is entered at the last random access point before ``start``, a pipe is read through;
+        ``lead`` gives the frames before ``start`` too that are decoded on the way.
         """
         reader, total = self._reader, self.info.frame_count
         stop = None if count is None else start + count
@@ -124,7 +127,7 @@ class StreamFrames:
                 number = frame.pts
                 if stop is not None and number >= stop:
                     return
-                if number >= start:
+                if lead or number >= start:
                     yield number, replace(frame, pts=reader.timestamps[number])
                 if number + 1 == stop:
                     return

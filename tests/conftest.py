@@ -21,8 +21,8 @@ from nvc.codecs import CodecEntry
 from nvc.video.reader import open_video
 from nvc.video.writer import open_writer
 
-# Small networks gain nothing from many threads, and the machine is shared.
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+# The networks of the tests are too small to gain anything from more.
+torch.set_num_threads(1)
 
 DIFFICULT_TIMES = [0, 40, 100, 140, 260, 300, 310, 420, 460, 500]  # milliseconds
 

@@ -161,6 +161,13 @@ class StreamReader:
                 if payload is not None and head.frame_start < stop:
                     yield head.with_payload(payload)
 
+    def entry_before(self, frame: int, *, track: int = 0) -> int | None:
+        """Frame where decoding starts when `frame` is wanted; None where there is no key."""
+        if not self._source.seekable:
+            return None
+        place = self._key_before(frame, track)
+        return None if place is None else place.frame_start
+
     def _key_before(self, start: int, track: int) -> IndexEntry | None:
         """The last key at or before a frame, else the first key there is."""
         place = self._listed_key(start, track)
