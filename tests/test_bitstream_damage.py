@@ -71,10 +71,10 @@ def frame_place(frame: int, layer: int):
 
 
 @pytest.mark.parametrize("pipe", [False, True])
-def test_cut_off_at_every_byte(pipe):
+def test_cut_off_anywhere(pipe):
     """Strict reading tells where; partial reading gives exactly the units that are whole."""
     ends = [offset + head.total for offset, head in PLACES if head.type in (1, 2, 3)]
-    for size in range(HEAD, len(DATA), 1 if not pipe else 7):
+    for size in range(HEAD, len(DATA), 7 if pipe else 3):
         assert "cut off" in strict_error(DATA[:size], pipe=pipe)
         units, reader = partial(DATA[:size], pipe=pipe)
         assert units == UNITS[: sum(end <= size for end in ends)]
@@ -382,7 +382,7 @@ def mutate(rng: random.Random, data: bytes) -> bytes:
 def test_several_hundred_mutations_give_units_or_a_clear_error():
     rng = random.Random(2024)
     outcomes = {"whole": 0, "error": 0, "partial": 0}
-    for round_ in range(400):
+    for round_ in range(250):
         data = mutate(rng, DATA)
         for pipe in (False, True):
             for tolerant in (False, True):
@@ -401,4 +401,4 @@ def test_several_hundred_mutations_give_units_or_a_clear_error():
                 except StreamError as error:
                     assert str(error).startswith("t.nvc: ")
                     outcomes["error"] += 1
-    assert outcomes["error"] > 200 and outcomes["partial"] > 200, outcomes
+    assert min(outcomes["error"], outcomes["partial"]) > 150, outcomes

@@ -69,8 +69,10 @@ class DamageLog:
 def describe_unit(head: UnitHead, offset: int) -> str:
     """A unit in words, for messages."""
     text = f"{type_name(head.type)} unit at byte {offset}"
-    if head.type in _RANGED:
+    if head.type == UnitType.FRAME and head.frame_count == 1:
         text += f" (frame {head.frame_start}, layer {head.layer})"
+    elif head.type in _RANGED:
+        text += f" (frames {head.frame_start} to {head.frame_end - 1})"
     return text
 
 
