@@ -143,6 +143,27 @@ class Slow(io.RawIOBase):
         return count
 
 
+class Endless(Slow):
+    """A y4m stream that never ends."""
+
+    def __init__(self, head, frame):
+        super().__init__(head)
+        self.frame = frame
+
+    def readinto(self, buffer):
+        self.data = self.data or self.frame
+        return super().readinto(buffer)
+
+
+def test_frames_are_streamed_one_at_a_time():
+    info = VideoInfo(width=18, height=10)
+    frame = b"FRAME\n" + bytes(frame_bytes(info))
+    with open_video(Endless(format_y4m_header(info), frame)) as reader:
+        assert reader.info.frame_count is None
+        pts = [frame.pts for frame, _ in zip(reader, range(4), strict=False)]
+    assert pts == [0, 1, 2, 3]
+
+
 def test_the_y4m_header_keeps_rate_shape_range_and_chroma_location():
     info = VideoInfo(
         width=64,

@@ -17,8 +17,6 @@ from typing import Any
 
 import av
 
-from nvc.errors import InputError
-
 log = logging.getLogger("nvc.video")
 
 SHIFT_TAG = "NVC_SHIFT"
@@ -121,7 +119,8 @@ class AudioCollector:
         return all(self._reached.get(source.index, time - 1) >= time for source in self._sources)
 
     def _write(self, packet: av.Packet) -> None:
-        track = self._tracks.get(packet.stream_index)
+        index = packet.stream_index
+        track = self._tracks.get(index)
         if track is None or self._output is None:
             return
         if self._lower is not None and (packet_start(packet) or 0) < self._lower:
@@ -134,8 +133,11 @@ class AudioCollector:
         packet.pts, packet.dts, packet.stream = pts + ticks, max(0, dts + ticks), track
         try:
             self._output.mux_one(packet)
-        except av.error.FFmpegError as error:
-            raise InputError(f"{self._name}: the audio cannot be copied: {error}") from error
+        except (av.error.FFmpegError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            log.warning("%s: an audio track is cut: it cannot be copied (%s)", self._name, reason)
+            del self._tracks[index]
+            return
         self._written += 1
 
     def finish(self, time: Fraction | None) -> None:

@@ -57,13 +57,17 @@ def open_container(file: str | BinaryIO, name: str, hwaccel: Any = None) -> Any:
 
 
 def _chroma_location(container: Any, stream_index: int) -> int:
-    """AVChromaLocation of a stream, which PyAV shows only in FFmpeg's description of the file."""
+    """AVChromaLocation of a stream, which PyAV shows only in FFmpeg's description of the file.
+
+    To be called before decoding: PyAV's log level must not change while decoder threads run.
+    """
     level = av.logging.get_level()
     av.logging.set_libav_level(LIBAV_VERBOSE)
     av.logging.set_level(av.logging.VERBOSE)
     try:
         text = container.dumps_format()
     finally:
+        av.logging.set_level(av.logging.PANIC)
         av.logging.set_level(level)
         av.logging.set_libav_level(LIBAV_INFO)
     line = re.search(rf"Stream #0:{stream_index}\b.*Video:.*", text)
@@ -163,6 +167,7 @@ class FFmpegSource:
             self._stream.codec_context.thread_count = min(MAX_THREADS, os.cpu_count() or 1)
             tracks = list(self._container.streams.audio) if audio else []
             self.audio = AudioCollector(tracks, self._name) if tracks else None
+            self._location = _chroma_location(self._container, self._stream.index)
             self._packets = self._demux()
             self._decoded = self._decode()
             self._first = self._decode_first()
@@ -261,9 +266,7 @@ class FFmpegSource:
             primaries=primaries,
             transfer=transfer,
             full_range=full,
-            chroma_location=(
-                _chroma_location(self._container, self._stream.index) if subsampled else 0
-            ),
+            chroma_location=self._location if subsampled else 0,
         )
 
     def frames(self, start: int = 0, limit: int | None = None) -> Iterator[Frame]:
