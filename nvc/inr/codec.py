@@ -17,7 +17,7 @@ from nvc.inr.coding import decode_config, decode_group, encode_config, encode_gr
 from nvc.inr.config import NetworkConfig, network_for_size
 from nvc.inr.fit_config import DEFAULT_BITS_PER_PIXEL, FitConfig
 from nvc.inr.groups import Group, ResidentClip, cut_groups
-from nvc.inr.network import nearest_width, parameter_count, width_for_parameters
+from nvc.inr.network import least_values, nearest_width, parameter_count, width_for_parameters
 from nvc.inr.state import FitState
 from nvc.video.color import rgb_to_yuv
 from nvc.video.frames import Frame, VideoInfo
@@ -169,7 +169,7 @@ def choose_network(
             )
         share = (fit.size_bytes - STREAM_OVERHEAD) * frames / max(total, frames) - UNIT_OVERHEAD
         target = max(int(share), 1)
-        least = parameter_count(network.with_width(1), frames)
+        least = least_values(network, frames)
         if target * 8 < 2 * least:
             raise UsageError(
                 f"--size {fit.size_bytes} is too small: {frames} frames of "
@@ -182,7 +182,7 @@ def choose_network(
     else:
         pixels = frames * info.height * info.width
         values = round(DEFAULT_BITS_PER_PIXEL * pixels / fit.bits_per_value)
-        least = parameter_count(network.with_width(1), frames)
+        least = least_values(network, frames)
         network = nearest_width(network, frames, max(values, least))
     return network, round(parameter_count(network, frames) * fit.bits_per_value / 8)
 

@@ -33,14 +33,13 @@ _DIFFERENCES = 1
 
 
 def encode_config(config: NetworkConfig) -> bytes:
-    """The CONFIG unit's payload: all of the network but its width, which each group has."""
+    """The CONFIG unit's payload: the network but for its widths, which each group has."""
     numbers = [
         CONFIG_VERSION,
         *config.grid,
         len(config.strides),
         *config.strides,
         *config.kernels,
-        config.embedding_channels,
         config.reduction_percent,
         config.head_kernel,
         *(names.index(getattr(config, field)) for field, names in _PARTS),
@@ -49,7 +48,7 @@ def encode_config(config: NetworkConfig) -> bytes:
 
 
 def decode_config(payload: bytes, *, height: int, width: int) -> NetworkConfig:
-    """The network a CONFIG payload describes, with a width of 1 until a group gives its own.
+    """The network a CONFIG payload describes, with widths of 1 until a group gives its own.
 
     Raises StreamError when it is not known here, out of bounds, or not for height x width.
     """
@@ -61,7 +60,6 @@ def decode_config(payload: bytes, *, height: int, width: int) -> NetworkConfig:
     stages = reader.number(parts.MAX_STAGES)
     strides = tuple(reader.number(parts.MAX_STRIDE) for _ in range(stages))
     kernels = tuple(reader.number(parts.MAX_KERNEL) for _ in range(stages))
-    channels = reader.number(parts.MAX_CHANNELS)
     reduction = reader.number(1000)
     head_kernel = reader.number(parts.MAX_KERNEL)
     names = {}
@@ -78,7 +76,7 @@ def decode_config(payload: bytes, *, height: int, width: int) -> NetworkConfig:
             kernels=kernels,
             stem_width=1,
             min_channels=1,
-            embedding_channels=channels,
+            embedding_channels=1,
             reduction_percent=reduction,
             head_kernel=head_kernel,
             **names,
@@ -91,8 +89,9 @@ def decode_config(payload: bytes, *, height: int, width: int) -> NetworkConfig:
 
 def encode_group(group: QuantisedGroup) -> bytes:
     """The PARAMETERS unit's payload of a fitted group."""
-    head = bytearray()
-    head += pack_varint(group.config.stem_width) + pack_varint(group.config.min_channels)
+    config = group.config
+    widths = (config.stem_width, config.min_channels, config.embedding_channels)
+    head = bytearray(b"".join(map(pack_varint, widths)))
     streams = _Streams()
     for symbols, step in zip(group.symbols, group.step_codes, strict=True):
         matrix = symbols.reshape(-1, symbols.shape[-1]) if symbols.ndim > 1 else symbols[None]
@@ -115,10 +114,10 @@ def decode_group(payload: bytes, config: NetworkConfig, frames: int) -> Quantise
     Raises StreamError on anything encode_group does not write, before allocating for it.
     """
     reader = _Reader(payload)
-    stem_width = reader.number(parts.MAX_CHANNELS)
-    min_channels = reader.number(parts.MAX_CHANNELS)
+    names = ("stem_width", "min_channels", "embedding_channels")
+    widths = {name: reader.number(parts.MAX_CHANNELS) for name in names}
     try:
-        config = replace(config, stem_width=stem_width, min_channels=min_channels)
+        config = replace(config, **widths)
     except UsageError as error:
         raise StreamError(f"INR parameters: {error}") from None
     shapes = list(parameter_shapes(config).values())

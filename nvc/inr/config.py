@@ -132,14 +132,18 @@ class NetworkConfig:
             if not padded - self.scale < size <= padded:
                 raise UsageError(f"the network writes a {name} of {padded}, the video has {size}")
 
-    def with_width(self, stem_width: int) -> NetworkConfig:
-        """The same network with another stem width.
+    def with_width(self, stem_width: int, embedding_channels: int | None = None) -> NetworkConfig:
+        """The same network with another stem width, and other embedding channels when given.
 
         HNeRV's floor of 12 channels makes networks under 32 wide nearly all floor (67,000
         parameters at 320x640 whatever the width), so there the floor shrinks with the width.
         """
-        floor = min(12, max(3, 3 * stem_width // 8))
-        return replace(self, stem_width=stem_width, min_channels=floor)
+        return replace(
+            self,
+            stem_width=stem_width,
+            min_channels=min(12, max(3, 3 * stem_width // 8)),
+            embedding_channels=embedding_channels or self.embedding_channels,
+        )
 
 
 @lru_cache(maxsize=64)

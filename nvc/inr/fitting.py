@@ -272,8 +272,8 @@ def _run(trainer: lightning.Trainer, module: GroupFit, checkpoint: Path | None) 
 def _collapsed(clip: ResidentClip, psnr: float) -> bool:
     """Whether `psnr` is within 0.5 dB of painting every frame in its mean colour."""
     total = 0.0
-    for index in range(len(clip)):
-        picture = clip.pictures(torch.tensor([index], device=clip.device))
+    for index in clip.each():
+        picture = clip.pictures(index)
         flat = picture - picture.mean(dim=(2, 3), keepdim=True)
         total += float(-10 * torch.log10(flat.square().mean().clamp(min=1e-10)))
     return psnr < total / len(clip) + 0.5 and psnr < 40

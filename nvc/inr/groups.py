@@ -16,12 +16,15 @@ from nvc.inr.config import NetworkConfig
 from nvc.video.color import yuv_to_rgb
 from nvc.video.frames import Frame, VideoInfo
 
+RGB_CACHE = 1 << 28  # bytes of float RGB kept for clips that are this short
+
 
 class ResidentClip:
     """Frames of one group kept on the device as the integer planes they came as.
 
-    planes: one (N, h, w) tensor a plane, uint8 or uint16, on `device`. `pooled(config)` are the
-    encoder's small pictures. Raises InputError when a frame's planes do not fit `info`.
+    planes: one (N, h, w) tensor a plane, uint8 or uint16, on `device`. Short clips also keep their
+    RGB, once asked for, as the conversion is a tenth of a step. Raises InputError when a frame's
+    planes do not fit `info`.
     """
 
     def __init__(self, frames: Sequence[Frame], info: VideoInfo, device: torch.device) -> None:
@@ -37,11 +40,25 @@ class ResidentClip:
             for index in range(len(shapes))
         )
 
+        self._rgb: torch.Tensor | None = None
+        self._cached = len(frames) * 12 * info.height * info.width <= RGB_CACHE
+
     def __len__(self) -> int:
         return self.planes[0].shape[0]
 
     def pictures(self, indices: torch.Tensor) -> torch.Tensor:
         """RGB of the frames at `indices` (B,): (B, 3, H, W) float32 in [0, 1]."""
+        if not self._cached:
+            return self._convert(indices)
+        if self._rgb is None:
+            self._rgb = torch.cat([self._convert(index) for index in self.each()])
+        return self._rgb[indices]
+
+    def each(self) -> Iterator[torch.Tensor]:
+        """Index tensors (1,) of the frames, one after the other."""
+        return iter(torch.arange(len(self), device=self.device).split(1))
+
+    def _convert(self, indices: torch.Tensor) -> torch.Tensor:
         return yuv_to_rgb([take(plane, indices) for plane in self.planes], self.info)
 
     def fingerprint(self) -> int:

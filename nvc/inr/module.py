@@ -180,8 +180,8 @@ class GroupFit(lightning.LightningModule):
         self.embedding_quantiser.start(codes, bits)
         distortion = torch.stack(
             [
-                self._distortion(self.network, codes[index : index + 1], picture)
-                for index, picture in self._each_picture()
+                self._distortion(self.network, codes[index], self.clip.pictures(index))
+                for index in self.clip.each()
             ]
         ).mean()
         self.rate.start(distortion, self.bits(flat, codes))
@@ -211,31 +211,27 @@ class GroupFit(lightning.LightningModule):
     @torch.no_grad()
     def all_codes(self) -> torch.Tensor:
         """Codes of every frame, (N, C, rows, columns) float32."""
-        codes = [
-            self.codes(torch.tensor([index], device=self.clip.device), picture)
-            for index, picture in self._each_picture()
-        ]
+        codes = [self.codes(index, self.clip.pictures(index)) for index in self.clip.each()]
         return torch.cat(codes)
 
     @torch.no_grad()
     def _pool_clip(self) -> torch.Tensor:
         stride = self.network.config.strides[0]
         pooled = [
-            functional.avg_pool2d(pad_pictures(picture, self.network.config), stride)
-            for _, picture in self._each_picture()
+            functional.avg_pool2d(
+                pad_pictures(self.clip.pictures(index), self.network.config), stride
+            )
+            for index in self.clip.each()
         ]
         return torch.cat(pooled).contiguous(memory_format=torch.channels_last)
-
-    def _each_picture(self) -> Any:
-        for index in range(len(self.clip)):
-            yield index, self.clip.pictures(torch.tensor([index], device=self.clip.device))
 
     @torch.no_grad()
     def psnr(self, network: Any, codes: torch.Tensor) -> float:
         """Mean over frames of the RGB PSNR in dB of float output, nothing rounded to 8 bits."""
         total = torch.zeros((), device=self.clip.device)
-        for index, picture in self._each_picture():
+        for index in self.clip.each():
+            picture = self.clip.pictures(index)
             height, width = picture.shape[-2:]
-            output = network(codes[index : index + 1])[..., :height, :width]
+            output = network(codes[index])[..., :height, :width]
             total += -10 * torch.log10(functional.mse_loss(output, picture).clamp(min=1e-10))
         return (total / len(self.clip)).item()

@@ -89,7 +89,14 @@ def width_for_parameters(config: NetworkConfig, frames: int, size_params: int) -
 
 
 def nearest_width(config: NetworkConfig, frames: int, size_params: int) -> NetworkConfig:
-    """The network whose exact count is nearest to `size_params`; see width_for_parameters."""
+    """The network whose exact count is nearest to `size_params`; see width_for_parameters.
+
+    The embedding gets fewer channels when it would take more than 15 % of the values.
+    """
+    for channels in (config.embedding_channels, 8, 4, 2):
+        config = config.with_width(1, min(channels, config.embedding_channels))
+        if frames * config.embedding_values <= 0.15 * size_params:
+            break
     low, high = 1, 2
     while high < MAX_CHANNELS and _count(config, high, frames) < size_params:
         low, high = high, min(2 * high, MAX_CHANNELS)
@@ -107,6 +114,11 @@ def nearest_width(config: NetworkConfig, frames: int, size_params: int) -> Netwo
             f"{_count(config, 1, frames)}"
         )
     return config.with_width(best)
+
+
+def least_values(config: NetworkConfig, frames: int) -> int:
+    """The count of the smallest network nearest_width gives."""
+    return _count(config.with_width(1, min(2, config.embedding_channels)), 1, frames)
 
 
 def _count(config: NetworkConfig, width: int, frames: int) -> int:
