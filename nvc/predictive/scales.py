@@ -82,10 +82,11 @@ class IntegerBias(nn.Module):
     def forward(self, qp: Tensor, kind: Tensor, step: int) -> Tensor:
         """qp, kind (B,) int64 -> (B, C, 1, 1) float32 holding integers."""
         low = torch.div(qp, KNOT_SPACING, rounding_mode="floor").clamp(max=KNOT_COUNT - 2)
-        part = (qp - low * KNOT_SPACING).to(torch.float32)[:, None]
-        rows = self.knots[kind, step]  # (B, KNOT_COUNT, C)
+        part = (qp - low * KNOT_SPACING)[:, None]
+        knots = self.knots if self.knots.dtype == torch.float64 else self.knots.float()
+        rows = knots[kind, step]  # (B, KNOT_COUNT, C)
         batch = torch.arange(len(qp), device=qp.device)
-        at = ste_round(rows.float() * self.unit)
+        at = ste_round(rows * self.unit)
         mixed = at[batch, low] * (KNOT_SPACING - part) + at[batch, low + 1] * part
         return ste_floor((mixed + KNOT_SPACING // 2) / KNOT_SPACING)[:, :, None, None]
 
@@ -129,7 +130,9 @@ class ScaleNet(nn.Module):
         hidden = _requantise(total + self.bias_in(qp, kind, step))
         spread = _depthwise(hidden, _int8(self.spread))
         mixed = _requantise(spread)
-        bias = ste_round(self.bias_mix * (WEIGHT_UNIT * ACTIVATION_UNIT))[None, :, None, None]
+        bias = ste_round(self.bias_mix.to(spread.dtype) * (WEIGHT_UNIT * ACTIVATION_UNIT))[
+            None, :, None, None
+        ]
         mixed = _requantise(_product(mixed, _int8(self.mix)) + bias)
         total = _product(mixed, _int8(self.out)) + self.bias_out(qp, kind, step)
         return clamp_inward(total / INDEX_SHIFT, 0.0, float(INDEX_MAX))
@@ -169,7 +172,9 @@ def checkerboard(height: int, width: int, device: torch.device) -> Tensor:
 
 
 def _int8(weight: Tensor) -> Tensor:
-    return clamp_inward(ste_round(weight.float() * WEIGHT_UNIT), -127.0, 127.0)
+    """Weights as integers, in float32 at least (float64 only to check that nothing is rounded)."""
+    wide = weight if weight.dtype == torch.float64 else weight.float()
+    return clamp_inward(ste_round(wide * WEIGHT_UNIT), -127.0, 127.0)
 
 
 def _requantise(total: Tensor) -> Tensor:
@@ -180,7 +185,7 @@ def _requantise(total: Tensor) -> Tensor:
 def _product(x: Tensor, weight: Tensor) -> Tensor:
     """1x1 product (B, C, H, W) x (O, C) -> (B, O, H, W): no kernel that transforms its input."""
     with torch.autocast(x.device.type, enabled=False):
-        return F.linear(x.permute(0, 2, 3, 1), weight).permute(0, 3, 1, 2)
+        return F.linear(x.to(weight.dtype).permute(0, 2, 3, 1), weight).permute(0, 3, 1, 2)
 
 
 def _depthwise(x: Tensor, weight: Tensor) -> Tensor:

@@ -1,0 +1,38 @@
+"""A tiny predictive network for tests: a transform coder with small random parts, not trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from nvc.nn.planes import PACKED_CHANNELS
+from nvc.predictive.checkpoint import save_network
+from nvc.predictive.config import LevelConfig, ReferenceForm, size_config
+from nvc.predictive.network import PredictiveNetwork
+
+
+def cosine_basis(level: LevelConfig) -> torch.Tensor:
+    """Orthonormal rows (latent, 96 * cells): block means of Y, U and V first, then random ones."""
+    cells = (level.block // 8) ** 2
+    rows = torch.randn(level.latent, PACKED_CHANNELS * cells)
+    channel = torch.arange(PACKED_CHANNELS).repeat_interleave(cells)
+    for number, (low, high) in enumerate(((0, 64), (64, 80), (80, 96))):
+        rows[number] = ((channel >= low) & (channel < high)).float()
+    return torch.linalg.qr(rows.t())[0].t()
+
+
+def tiny_network(reference: ReferenceForm = "sent", *, seed: int = 1) -> PredictiveNetwork:
+    """Two scales; about 0.1 M parameters."""
+    torch.manual_seed(seed)
+    network = PredictiveNetwork(size_config("tiny", reference=reference))
+    network.start_from_transforms([cosine_basis(level) for level in network.config.levels])
+    return network.requires_grad_(False).eval()
+
+
+def write_weights(folder: Path, reference: ReferenceForm = "sent", *, seed: int = 1) -> Path:
+    """A weights file of that network in `folder`, which NVC_WEIGHTS should name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"tiny_{reference}_{seed}.safetensors"
+    save_network(tiny_network(reference, seed=seed), path)
+    return path

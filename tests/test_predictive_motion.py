@@ -1,0 +1,96 @@
+"""Motion: the search finds a known movement, the field survives its coding, the gather is right."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nvc.errors import StreamError
+from nvc.predictive.motion import compensate, motion_codes, warp
+from nvc.predictive.motion_search import search_motion
+from nvc.predictive.vectors import decode_vectors, encode_vectors
+
+
+def texture(height: int, width: int) -> np.ndarray:
+    """A smooth random picture, so that motion has one answer."""
+    rng = np.random.default_rng(5)
+    noise = torch.from_numpy(rng.random((1, 1, height // 4, width // 4), dtype=np.float32))
+    smooth = torch.nn.functional.interpolate(noise, scale_factor=4, mode="bicubic")
+    return (smooth[0, 0].clamp(0, 1) * 255).to(torch.uint8).numpy()
+
+
+@pytest.mark.parametrize(("dx", "dy"), [(0, 0), (3, -2), (-17, 9), (30, 24)])
+def test_search_finds_a_shift(dx: int, dy: int) -> None:
+    picture = texture(160, 192)
+    reference, current = picture[32:128, 32:160], picture[32 + dy : 128 + dy, 32 + dx : 160 + dx]
+    field = search_motion(np.ascontiguousarray(current), np.ascontiguousarray(reference))
+    inside = field[4:-4, 4:-4].reshape(-1, 2)
+    found = np.all(inside == [4 * dx, 4 * dy], axis=1).mean()
+    assert found > 0.9
+
+
+def test_search_finds_half_samples() -> None:
+    picture = texture(128, 128)
+    plane = torch.from_numpy(picture)[None, None].float()
+    flow = torch.full((1, 2, 128, 128), 0.5)
+    moved = warp(plane, flow)[0, 0].clamp(0, 255).round().to(torch.uint8).numpy()
+    field = search_motion(moved, picture)
+    assert np.all(field[2:-2, 2:-2].reshape(-1, 2) == [2, 2], axis=1).mean() > 0.9
+
+
+def test_search_refuses_sizes_it_cannot_tile() -> None:
+    with pytest.raises(ValueError, match="multiples of 16"):
+        search_motion(np.zeros((24, 16), np.uint8), np.zeros((24, 16), np.uint8))
+
+
+def test_compensation_moves_every_plane_of_every_scale() -> None:
+    """A whole-sample shift by (8, 16) of luma is exact in all of them, away from edges."""
+    vectors = torch.tensor([8 * 4, 16 * 4]).view(1, 2, 1, 1).expand(1, 2, 16, 16).int()
+    for shrink in (1, 4):
+        size = 128 // shrink
+        planes = [torch.rand(1, 1, size, size), *torch.rand(2, 1, 1, size // 2, size // 2)]
+        for plane, moved in zip(planes, compensate(planes, vectors, shrink), strict=True):
+            step = 128 // plane.shape[-1]
+            dx, dy = 8 // step, 16 // step
+            if dx * step != 8:
+                continue
+            rows, columns = slice(0, plane.shape[-2] - dy), slice(0, plane.shape[-1] - dx)
+            assert torch.allclose(moved[..., rows, columns], plane[..., dy:, dx:], atol=1e-5)
+
+
+def test_motion_codes_mark_disagreement() -> None:
+    vectors = torch.zeros(1, 2, 4, 4, dtype=torch.int32)
+    assert motion_codes(vectors, 2).eq(0).all()
+    vectors[0, 0, :, 2:] = 3
+    codes = motion_codes(vectors, 2)
+    assert codes.shape == (1, 2, 2, 2)
+    assert codes[0, 0, 0].tolist() == [0.0, 96.0]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0, 2, 40, 4000]),
+)
+def test_fields_survive_coding(rows: int, columns: int, seed: int, reach: int) -> None:
+    field = np.random.default_rng(seed).integers(-reach, reach + 1, (rows, columns, 2), np.int32)
+    assert np.array_equal(decode_vectors(encode_vectors(field), rows, columns), field)
+
+
+def test_a_still_field_is_free_and_a_smooth_one_cheap() -> None:
+    assert encode_vectors(np.zeros((40, 60, 2), np.int32)) == b""
+    pan = np.tile(np.array([13, -6], np.int32), (40, 60, 1))
+    assert len(encode_vectors(pan)) < 40
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=60))
+def test_damaged_fields_are_refused_or_bounded(data: bytes) -> None:
+    try:
+        field = decode_vectors(data, 5, 7)
+    except StreamError:
+        return
+    assert field.shape == (5, 7, 2) and np.abs(field).max() <= 4096
