@@ -267,6 +267,25 @@ def test_seeking_reads_little():
     assert Counting.total < len(data) / 4
 
 
+@pytest.mark.parametrize("gop", [1, 3, 32])
+def test_where_to_enter_is_known_without_reading_again(gop):
+    """Stepping through the frames reads each header a few times at most."""
+    data = pack(frames(300, gop=gop, size=3000))
+
+    class Counting(io.BytesIO):
+        total = 0
+
+        def read(self, size=-1):
+            piece = super().read(size)
+            Counting.total += len(piece)
+            return piece
+
+    reader = StreamReader(Counting(data))
+    assert [reader.entry_before(i) for i in range(300)] == [i // gop * gop for i in range(300)]
+    assert Counting.total < 4 * len(data)
+    assert StreamReader(Pipe(data)).entry_before(3) is None
+
+
 def test_critical_unknown_type_is_refused_and_others_are_passed_over():
     units = list(frames(6))
     skippable = [*units[:3], Unit(33, b"x"), *units[3:]]

@@ -32,15 +32,14 @@ class IndexEntry:
     key: bool
     track: int
 
+    @classmethod
+    def of(cls, offset: int, head: UnitHead) -> IndexEntry:
+        """The entry of a unit."""
+        return cls(offset, head.type, head.frame_start, head.frame_count, head.key, head.track)
+
     def agrees(self, head: UnitHead) -> bool:
         """Whether the unit found at the offset is the one that was listed."""
-        return (
-            head.type == self.type
-            and head.frame_start == self.frame_start
-            and head.frame_count == self.frame_count
-            and head.key == self.key
-            and head.track == self.track
-        )
+        return IndexEntry.of(self.offset, head) == self
 
 
 class IndexBuilder:
@@ -69,9 +68,7 @@ class IndexBuilder:
             self._last_key[track] = head.frame_start
         elif head.type not in _ALWAYS:
             return
-        self.entries.append(
-            IndexEntry(offset, head.type, head.frame_start, head.frame_count, head.key, track)
-        )
+        self.entries.append(IndexEntry.of(offset, head))
 
 
 def pack_index(entries: Sequence[IndexEntry]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from nvc.bitstream.header import PREFIX_SIZE, StreamHeader, header_size
@@ -40,6 +41,7 @@ class StreamReader:
         self._index: list[IndexEntry] | None = None
         self._listed: list[int] = []
         self._trailer_read = False
+        self._stretches: dict[int, _Stretch] = {}
         self._scanned_frames: int | None = None
         self._pipe_read = False
         self._spool: tempfile.SpooledTemporaryFile[bytes] | None = None
@@ -170,28 +172,40 @@ class StreamReader:
 
     def _key_before(self, start: int, track: int) -> IndexEntry | None:
         """The last key at or before a frame, else the first key there is."""
-        place = self._listed_key(start, track)
-        if place is not None and not self._agrees(place):
+        stretch = self._stretches.get(track)
+        if stretch is None or not stretch.covers(start):
+            stretch = self._stretch_at(start, track)
+            if stretch is None:
+                return None
+            self._stretches[track] = stretch
+        before = [entry for entry in stretch.keys if entry.frame_start <= start]
+        return before[-1] if before else stretch.keys[0]
+
+    def _stretch_at(self, start: int, track: int) -> _Stretch | None:
+        keys, place = self._listed_keys(start, track)
+        if keys and not self._agrees(keys[place]):
             # The index is of another file or lies: what the file holds counts.
             self._scan()
-            place = self._listed_key(start, track)
-        if place is None:
+            keys, place = self._listed_keys(start, track)
+        if not keys:
             return None
-        # The index need not list every key; the headers from here on tell of the others.
-        for offset, head, _ in self._walk_from(place).run(lambda head: False):
-            if head.track == track and head.type in FRAME_TYPES:
-                if head.frame_start > start:
-                    break
-                if head.key and head.frame_start > place.frame_start:
-                    place = IndexEntry(
-                        offset, head.type, head.frame_start, head.frame_count, True, track
-                    )
-        return place
+        following = keys[place + 1] if place + 1 < len(keys) else None
+        found = [keys[place]]
+        # The index need not list every key; the headers up to its next entry tell of the others.
+        walk = self._walk_from(found[0], chunk=SMALL_CHUNK)
+        for offset, head, _ in walk.run(lambda head: False):
+            if following is not None and offset >= following.offset:
+                break
+            own = head.track == track and head.type in FRAME_TYPES
+            if own and head.key and head.frame_start > found[-1].frame_start:
+                found.append(IndexEntry.of(offset, head))
+        return _Stretch(found, None if following is None else following.frame_start)
 
-    def _listed_key(self, start: int, track: int) -> IndexEntry | None:
+    def _listed_keys(self, start: int, track: int) -> tuple[list[IndexEntry], int]:
+        """Keys of the index, and which of them is the last at or before a frame, else 0."""
         keys = [e for e in self.index if e.key and e.type in FRAME_TYPES and e.track == track]
-        before = [entry for entry in keys if entry.frame_start <= start]
-        return before[-1] if before else keys[0] if keys else None
+        before = [place for place, entry in enumerate(keys) if entry.frame_start <= start]
+        return keys, before[-1] if before else 0
 
     def _agrees(self, entry: IndexEntry) -> bool:
         try:
@@ -249,6 +263,7 @@ class StreamReader:
         for offset, head, _ in walk.run(lambda head: False):
             builder.add(offset, head)
         self._index = builder.entries
+        self._stretches.clear()
         self._listed = [entry.offset for entry in self._index]
         self._scanned_frames = walk.high.get(0, 0)
 
@@ -349,6 +364,17 @@ class StreamReader:
             self._spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115
         self._spool.write(payload)
         self._chunks += 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """All keys from one that the index lists up to the next that it lists, at frame `stop`."""
+
+    keys: list[IndexEntry]
+    stop: int | None
+
+    def covers(self, frame: int) -> bool:
+        return self.keys[0].frame_start <= frame and (self.stop is None or frame < self.stop)
 
 
 def _above(head: UnitHead, layers: int | None) -> bool:
