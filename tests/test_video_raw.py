@@ -249,3 +249,5 @@ def test_raw_formats_and_video_infos_say_what_is_allowed():
         VideoInfo(width=8, height=8, bit_depth=7)
     with pytest.raises(ValueError, match="allowed: 0, 90, 180, 270"):
         replace(VideoInfo(width=8, height=8), rotation=45)
+    with pytest.raises(ValueError, match="terms up to 2147483647"):
+        VideoInfo(width=8, height=8, time_base=Fraction(1, 2**31))

@@ -258,6 +258,12 @@ def test_any_format_comes_through_a_file_object(tmp_path, kind):
     assert torch.equal(got[-1].planes[2], expected[-1].planes[2])
 
 
+def test_an_mp4_on_a_pipe_with_its_index_behind_says_why(tmp_path):
+    path = write_clip(tmp_path / "a.mp4", frames=3)
+    with pytest.raises(InputError, match="only with its index in front"):
+        open_video(Slow(path.read_bytes()))
+
+
 def test_frames_outlive_the_reader(tmp_path):
     path = write_clip(tmp_path / "a.mkv", frames=3)
     with open_video(path) as reader:

@@ -53,6 +53,8 @@ def open_container(file: str | BinaryIO, name: str, hwaccel: Any = None) -> Any:
         raise InputError(f"{name}: permission denied") from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
+        if not isinstance(file, str) and not file.seekable():
+            reason += "; an mp4 can come through a pipe only with its index in front"
         raise InputError(f"{name}: not a video that FFmpeg reads ({reason})") from error
 
 

@@ -12,6 +12,7 @@ Chroma = Literal["400", "420", "422", "444"]
 
 CHROMA_FORMATS: tuple[str, ...] = get_args(Chroma)
 MAX_DIMENSION = 16384
+MAX_TERM = 2**31 - 1  # of a rational number: FFmpeg's are two ints
 # How far a chroma plane is shrunk, as (vertical, horizontal) powers of two.
 CHROMA_SHIFTS: dict[str, tuple[int, int]] = {"420": (1, 1), "422": (0, 1), "444": (0, 0)}
 
@@ -78,7 +79,10 @@ class VideoInfo:
         _require(8 <= self.bit_depth <= 16, f"bit_depth is {self.bit_depth}; allowed: 8 to 16")
         for name in ("frame_rate", "time_base", "sample_aspect"):
             value = getattr(self, name)
-            _require(value > 0, f"{name} is {value}; it must be above 0")
+            _require(
+                value > 0 and max(value.numerator, value.denominator) <= MAX_TERM,
+                f"{name} is {value}; it must be above 0 with terms up to {MAX_TERM}",
+            )
         _require(
             self.frame_count is None or self.frame_count >= 0,
             f"frame_count is {self.frame_count}; it must be 0 or more, or None",

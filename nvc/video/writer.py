@@ -119,7 +119,7 @@ def _png(rows: np.ndarray, width: int, name: str) -> bytes:
     context = av.CodecContext.create("png", "w")
     context.width, context.height, context.pix_fmt = width, rows.shape[0], name
     context.time_base = Fraction(1, 25)
-    context.options = {"pred": "up"}
+    context.options = {"pred": "up", "compression_level": "2"}
     picture = make_packed_frame(rows, width, name)
     return b"".join(bytes(packet) for packet in [*context.encode(picture), *context.encode(None)])
 
