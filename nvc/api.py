@@ -20,6 +20,7 @@ from nvc.device import choose_device, set_threads
 from nvc.errors import InputError, StreamError, UsageError
 from nvc.player import Video
 from nvc.stream import StreamFrames, header_of, timed
+from nvc.video.encode import CONTAINERS
 from nvc.video.rawvideo import RawFormat
 from nvc.video.reader import open_video
 from nvc.video.writer import open_writer
@@ -170,7 +171,7 @@ def decode(
         with open_writer(
             os.fspath(out),
             replace(stream.info, frame_count=total),
-            audio=reader.audio_chunks() if reader.has_audio else None,
+            audio=reader.audio_chunks() if reader.has_audio and _holds_audio(out) else None,
             format=format,
             excerpt=bool(start) or frames is not None,
         ) as writer:
@@ -191,6 +192,11 @@ def open(
 ) -> Video:
     """An .nvc file as a sequence of frames with random access; see ``nvc.player.Video``."""
     return Video(path, device=device, layers=layers, partial=partial)
+
+
+def _holds_audio(out: str | os.PathLike[str]) -> bool:
+    """Whether the kind of output can hold sound; who asks for y4m or pictures expects none."""
+    return Path(out).suffix.lower() in CONTAINERS
 
 
 def _refuse_existing(out: str | os.PathLike[str], *, overwrite: bool) -> None:

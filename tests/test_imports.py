@@ -14,26 +14,28 @@ MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 #: What each part may import from the package besides itself and the two leaves.
 LEAVES = {"errors", "version"}
+CODERS = {"video", "entropy", "bitstream"}
 BELOW: dict[str, set[str]] = {
     "errors": set(),
     "version": set(),
+    "device": set(),
     "video": set(),
     "entropy": set(),
     "bitstream": set(),
-    "nn": {"video", "entropy", "bitstream"},
+    "nn": CODERS,
     "weights": set(),
-    "predictive": {"nn", "video", "entropy", "bitstream", "weights"},
-    "inr": {"nn", "video", "entropy", "bitstream"},
-    "data": {"video", "predictive"},
-    "evaluation": {"nn", "predictive", "inr", "video", "entropy", "bitstream"},
-    "codecs": {"predictive", "inr"},
-    "stream": {"codecs", "video", "bitstream"},
-    "player": {"stream", "codecs", "video", "bitstream"},
-    "api": {"stream", "player", "codecs", "video", "bitstream"},
-    "commands": {"api", "player", "stream", "codecs", "evaluation", "video", "bitstream"},
+    "predictive": {"nn", "weights", *CODERS},
+    "inr": {"nn", "weights", *CODERS},
+    "data": {"predictive", *CODERS},
+    "evaluation": {"nn", "predictive", "inr", *CODERS},
+    "codecs": {"predictive", "inr", *CODERS},
+    "stream": {"codecs", *CODERS},
+    "player": {"stream", "device", *CODERS},
+    "api": {"stream", "player", "codecs", "device", *CODERS},
+    "commands": {"api", "player", "stream", "codecs", "device", "evaluation", *CODERS},
     "cli": {"commands"},
     "__main__": {"cli"},
-    "__init__": {"api", "player"},
+    "__init__": {"api", "player", "video"},
 }
 
 
