@@ -129,16 +129,17 @@ def _split(data, info):
 
 
 class Slow(io.RawIOBase):
-    """A pipe: it does not seek and gives at most 7 bytes at a time."""
+    """A pipe: it does not seek and gives at most ``step`` bytes at a time."""
 
-    def __init__(self, data):
+    def __init__(self, data, *, step=7):
         self.data = data
+        self.step = step
 
     def readable(self):
         return True
 
     def readinto(self, buffer):
-        count = min(7, len(buffer), len(self.data))
+        count = min(self.step, len(buffer), len(self.data))
         buffer[:count], self.data = self.data[:count], self.data[count:]
         return count
 

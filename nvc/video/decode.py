@@ -53,8 +53,6 @@ def open_container(file: str | BinaryIO, name: str, hwaccel: Any = None) -> Any:
         raise InputError(f"{name}: permission denied") from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        if not isinstance(file, str) and not file.seekable():
-            reason += "; an mp4 can come through a pipe only with its index in front"
         raise InputError(f"{name}: not a video that FFmpeg reads ({reason})") from error
 
 
@@ -140,6 +138,7 @@ class FFmpegSource:
         self._name = name
         self._device = device
         self._damaged = 0
+        self._piped = not isinstance(file, str) and not file.seekable()
         self.audio: AudioCollector | None = None
         hwaccel = cuda_hwaccel(device) if device.type == "cuda" else None
         self._open(file, hwaccel, audio)
@@ -215,7 +214,10 @@ class FFmpegSource:
     def _decode_first(self) -> av.VideoFrame:
         first = next(self._decoded, None)
         if first is None:
-            raise InputError(f"{self._name}: no frame of it can be decoded")
+            hint = ""
+            if self._piped and "mp4" in self._container.format.name:
+                hint = " (an mp4 can come through a pipe only with its index in front)"
+            raise InputError(f"{self._name}: no frame of it can be decoded{hint}")
         if not (1 <= first.width <= MAX_DIMENSION and 1 <= first.height <= MAX_DIMENSION):
             raise InputError(
                 f"{self._name}: {first.width}x{first.height} is too large; "
