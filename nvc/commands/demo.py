@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nvc.codecs import CODECS, DEFAULT_CODEC
 from nvc.commands import options
-from nvc.commands.progress import clear_progress, fit_progress
+from nvc.commands.progress import clear_progress, encode_progress
 from nvc.errors import NvcError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         epochs=args.epochs,
         overwrite=True,
-        progress=fit_progress(),
+        progress=encode_progress(),
     )
     clear_progress()
     say(f"encoded with {args.codec} in {result.seconds:.0f} s -> {stream}")

@@ -6,7 +6,7 @@ import argparse
 
 from nvc.codecs import CODECS, DEFAULT_CODEC
 from nvc.commands import options
-from nvc.commands.progress import clear_progress, fit_progress
+from nvc.commands.progress import clear_progress, encode_progress
 
 EPILOG = """\
 INPUT is anything FFmpeg reads, .y4m, headerless .yuv, or - for stdin. OUT.nvc may be - for
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         threads=args.threads,
         audio=not args.no_audio,
         overwrite=args.overwrite,
-        progress=fit_progress(),
+        progress=encode_progress(),
         raw=options.raw_format(args, args.input),
         **given,
     )

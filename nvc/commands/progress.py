@@ -31,30 +31,14 @@ def clear_progress() -> None:
         sys.stderr.flush()
 
 
-def fit_progress() -> Callable[[Any], None] | None:
-    """A callback for the progress objects of a codec that fits; None off a terminal."""
-    if not shown():
-        return None
-
-    def show(progress: Any) -> None:
-        minutes, seconds = divmod(round(progress.eta), 60)
-        group = f"group {progress.group + 1}  " if progress.group else ""
-        _write(
-            f"{group}epoch {progress.epoch}/{progress.epochs}  {progress.phase}  "
-            f"{progress.psnr:.2f} dB  {minutes}:{seconds:02d} left"
-        )
-
-    return show
-
-
 def frame_progress() -> Callable[[int, int | None], None] | None:
-    """A callback that counts frames; None off a terminal."""
+    """A callback that is told the frames done and the frames in all; None off a terminal."""
     if not shown():
         return None
     began = time.monotonic()
     last = 0.0
 
-    def show(done: int, total: int | None) -> None:
+    def show(done: int, total: int | None = None) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last < _INTERVAL:
@@ -62,5 +46,25 @@ def frame_progress() -> Callable[[int, int | None], None] | None:
         last = now
         of = "" if total is None else f"/{total}"
         _write(f"frame {done}{of}  {done / max(now - began, 1e-3):.1f} fps")
+
+    return show
+
+
+def encode_progress() -> Callable[[Any], None] | None:
+    """A callback for what codecs tell: frames done, or how a fit stands; None off a terminal."""
+    count = frame_progress()
+    if count is None:
+        return None
+
+    def show(progress: Any) -> None:
+        if isinstance(progress, int):
+            count(progress, None)
+            return
+        minutes, seconds = divmod(round(progress.eta), 60)
+        group = f"group {progress.group + 1}  " if progress.group else ""
+        _write(
+            f"{group}epoch {progress.epoch}/{progress.epochs}  {progress.phase}  "
+            f"{progress.psnr:.2f} dB  {minutes}:{seconds:02d} left"
+        )
 
     return show
