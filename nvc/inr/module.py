@@ -161,7 +161,7 @@ class GroupFit(lightning.LightningModule):
 
     def _set_learning_rates(self, progress: float) -> None:
         """Warm-up from a tenth of the rate, then a cosine to zero (HNeRV's schedule); quantiser
-        steps keep theirs, as they begin late and have to follow the rate controller."""
+        steps, which begin late and follow the rate controller, keep theirs to the last tenth."""
         warmup = self.fit_config.warmup
         if progress < warmup:
             factor = 0.1 + 0.9 * progress / warmup
@@ -169,7 +169,8 @@ class GroupFit(lightning.LightningModule):
             factor = 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
         for optimiser in self.trainer.optimizers:
             for group in optimiser.param_groups:
-                group["lr"] = group["peak_lr"] * (1.0 if group["constant"] else factor)
+                own = min(1.0, 10 * (1 - progress)) if group["constant"] else factor
+                group["lr"] = own * group["peak_lr"]
 
     @torch.no_grad()
     def _start_quantising(self) -> None:
