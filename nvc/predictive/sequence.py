@@ -5,6 +5,10 @@ set for an intra frame, bit 7 set where the statistics of the past are not used.
 follows with a bit for every layer that holds symbols, then the motion field of an inter frame (its
 length as a varint, then its bytes), then the symbols. Of the other layers only those with symbols
 are written, so a decoder knows a lost layer from an empty one.
+
+A small frame is packed whole into the unit of layer 0, since three units cost more than they are
+worth: bit 7 of the second byte is set, and the symbols of the layers follow each other, each but
+the last behind its length as a varint.
 """
 
 from __future__ import annotations
@@ -24,7 +28,9 @@ from nvc.predictive.motion_search import search_motion
 from nvc.predictive.network import KIND_INTER, KIND_INTRA, KIND_RESET, Memory, Planes
 from nvc.predictive.vectors import decode_vectors, encode_vectors
 
+PACK_BELOW = 600  # bytes of all layers under which a frame is one unit
 _QP_MASK, _INTRA, _RESET = 63, 64, 128
+_PACKED = 128
 
 
 class SequenceEncoder:
@@ -68,23 +74,23 @@ class SequenceEncoder:
         self.memory = coded.memory
         head = bytes([qp | (_INTRA * (kind == KIND_INTRA)) | (_RESET * (kind == KIND_RESET))])
         there = sum(1 << number for number, payload in enumerate(coded.layers) if payload)
-        packed: list[bytes | None] = [
-            head + payload if payload else None for payload in coded.layers
-        ]
-        base = head + bytes([there])
-        if kind != KIND_INTRA and self.sends:
-            base += pack_varint(len(motion)) + motion
-        packed[0] = base + (coded.layers[0] or b"")
-        return packed
+        field = b"" if kind == KIND_INTRA or not self.sends else pack_varint(len(motion)) + motion
+        parts = [payload for payload in coded.layers if payload]
+        if sum(map(len, parts)) < PACK_BELOW:
+            sized = [pack_varint(len(part)) + part for part in parts[:-1]]
+            body = b"".join((*sized, *parts[-1:]))
+            return [head + bytes([there | _PACKED]) + field + body]
+        base = head + bytes([there]) + field + (coded.layers[0] or b"")
+        return [base, *(head + payload if payload else None for payload in coded.layers[1:])]
 
 
 @dataclass
 class _Base:
-    """What layer 0 of a frame says beside its symbols."""
+    """What the unit of layer 0 says: which layers hold symbols, the motion, symbols it carries."""
 
     there: int
     field: np.ndarray | None
-    symbols: bytes
+    symbols: dict[int, bytes]
 
 
 class SequenceDecoder:
@@ -157,8 +163,8 @@ class SequenceDecoder:
             if readable and base is not None and (kind != KIND_INTER or self.whole[layer]):
                 if not base.there >> layer & 1:
                     payload = b""
-                elif layer == 0:
-                    payload = base.symbols
+                elif layer in base.symbols:
+                    payload = base.symbols[layer]
                 elif layer in parts:
                     payload = parts[layer][1:]
             readable = payload is not None
@@ -187,7 +193,24 @@ class SequenceDecoder:
             rows, columns = self.coder.size[0] // 8, self.coder.size[1] // 8
             field = decode_vectors(payload[start : start + length], rows, columns)
             start += length
-        return _Base(payload[1], field, payload[start:])
+        return _Base(payload[1] & ~_PACKED, field, _split(payload, start))
+
+
+def _split(payload: bytes, start: int) -> dict[int, bytes]:
+    """Symbols by layer that the unit of layer 0 carries from `start` on."""
+    if not payload[1] & _PACKED:
+        return {0: payload[start:]}
+    layers = [layer for layer in range(7) if payload[1] >> layer & 1]
+    symbols: dict[int, bytes] = {}
+    for layer in layers[:-1]:
+        length, start = read_varint(payload, start, len(payload), limit=len(payload))
+        if start + length > len(payload):
+            raise StreamError("a packed layer is cut off")
+        symbols[layer] = payload[start : start + length]
+        start += length
+    if layers:
+        symbols[layers[-1]] = payload[start:]
+    return symbols
 
 
 def motion_weight(qp: int) -> float:
