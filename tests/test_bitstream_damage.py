@@ -58,7 +58,12 @@ def strict_error(data: bytes, *, pipe=False) -> str:
     with pytest.raises(StreamError) as caught:
         list(reader.units())
     text = str(caught.value)
-    assert text.startswith("t.nvc: ") and "byte" in text and "\n" not in text
+    assert (
+        text.startswith("t.nvc: ")
+        and text.count("t.nvc") == 1
+        and "byte" in text
+        and "\n" not in text
+    )
     return text
 
 
@@ -278,7 +283,7 @@ def test_a_lying_trailer_with_right_checksums(index, index_offset, frame_count):
     for place in (index_offset, offset):
         data = rewrite_trailer(DATA, index, StreamEnd(place, frame_count, len(PLACES) - 1))
         if not 30 <= frame_count <= 30 + 65536:
-            assert f"counts {frame_count} frames and 30 were found" in strict_error(data)
+            assert f" {frame_count} frames" in strict_error(data)
         reader = StreamReader(io.BytesIO(data), partial=True)
         assert list(reader.units()) == UNITS
         for start in (0, 17):

@@ -76,6 +76,10 @@ def describe_unit(head: UnitHead, offset: int) -> str:
     return text
 
 
+class _Final(StreamError):
+    """Behind this nothing can be read."""
+
+
 class Walk:
     """One pass over units from a cursor on.
 
@@ -112,16 +116,16 @@ class Walk:
         while True:
             offset = self._cursor.offset
             try:
-                found = self._head(offset)
+                head, raw = self._head(offset)
+            except _Final as error:
+                self._log.report(str(error))
+                return
             except StreamError as error:
                 self._log.report(str(error))
                 self._countable = False
                 if not self._resume(offset + 1):
                     return
                 continue
-            if found is None:
-                return
-            head, raw = found
             self._cursor.skip(head.size)
             payload: bytes | None = None
             if want(head) or head.type == UnitType.END:
@@ -148,18 +152,15 @@ class Walk:
     def one(self) -> tuple[UnitHead, bytes]:
         """The unit at the cursor, checked; StreamError, without a name, when it is damaged."""
         offset = self._cursor.offset
-        found = self._head(offset)
-        if found is None:
-            raise StreamError(f"there is no unit at byte {offset} that this nvc can read")
-        head, raw = found
+        head, raw = self._head(offset)
         self._cursor.skip(head.size)
         payload = self._cursor.take(head.length)
         if unit_crc(raw, payload) != int.from_bytes(self._cursor.take(CRC_SIZE), "little"):
             raise StreamError(_wrong_checksum(head, offset))
         return head, payload
 
-    def _head(self, offset: int) -> tuple[UnitHead, bytes] | None:
-        """Header at the cursor. None: nothing more can be read, and the log knows why."""
+    def _head(self, offset: int) -> tuple[UnitHead, bytes]:
+        """Header at the cursor. Raises _Final where nothing more can be read, else StreamError."""
         try:
             found = self._cursor.head()
         except EndOfData:
@@ -170,15 +171,13 @@ class Walk:
         except StreamError as error:
             raise StreamError(f"{error} (byte {offset})") from None
         if found is None:
-            self._log.report(f"the stream is cut off: it ends at byte {offset} with no END unit")
-            return None
+            raise _Final(f"the stream is cut off: it ends at byte {offset} with no END unit")
         self._check(found[0], offset)
         if found[0].critical and found[0].type not in _KNOWN:
-            self._log.report(
+            raise _Final(
                 f"the {describe_unit(found[0], offset)} must be understood to decode this stream: "
                 "a newer nvc is needed"
             )
-            return None
         return found
 
     def _check(self, head: UnitHead, offset: int) -> None:
