@@ -7,7 +7,13 @@ import torch
 
 from nvc.errors import UsageError
 from nvc.inr.blocks import shuffle_pixels
-from nvc.inr.config import NetworkConfig, choose_strides, network_for_size
+from nvc.inr.config import (
+    MAX_ACTIVATION_VALUES,
+    MAX_VALUES,
+    NetworkConfig,
+    choose_strides,
+    network_for_size,
+)
 from nvc.inr.embeddings import EmbeddingTable, FrameEncoder
 from nvc.inr.network import (
     DecoderNetwork,
@@ -95,6 +101,16 @@ def test_nearest_width(size):
 
     width = config.stem_width
     assert distance(width) <= min(distance(max(width - 1, 1)), distance(width + 1))
+
+
+def test_limits_cap_the_search():
+    """A size beyond the limits gives the widest network within them, not an error."""
+    config = nearest_width(network_for_size(2160, 3840), 256, 50_000_000)
+    assert config.largest_activation() <= MAX_ACTIVATION_VALUES
+    with pytest.raises(UsageError, match="feature maps"):
+        config.with_width(config.stem_width + 2)
+    small = nearest_width(network_for_size(48, 48), 10, 10 * MAX_VALUES)
+    assert parameter_count(small, 10) <= MAX_VALUES
 
 
 def test_impossible_networks_are_refused():

@@ -24,7 +24,6 @@ from nvc.inr.parameters import STEP_CODE_LIMIT
 from nvc.inr.quantised import QuantisedGroup, symbol_count
 
 CONFIG_VERSION = 1
-MAX_SYMBOLS = 1 << 27
 SYMBOLS_PER_BYTE = 4096  # more than any fit leaves: keeps a tiny payload from asking for gigabytes
 _FAMILY = 64
 _ROWS = 128
@@ -122,7 +121,7 @@ def decode_group(payload: bytes, config: NetworkConfig, frames: int) -> Quantise
         raise StreamError(f"INR parameters: {error}") from None
     shapes = list(parameter_shapes(config).values())
     count = symbol_count(config, frames)
-    if count > min(MAX_SYMBOLS, SYMBOLS_PER_BYTE * (len(payload) + 16)):
+    if count > min(parts.MAX_VALUES, SYMBOLS_PER_BYTE * (len(payload) + 16)):
         raise StreamError(f"INR parameters: {count} values cannot be in {len(payload)} bytes")
     grid = config.grid[0] * config.grid[1]
     matrices = [(shape if len(shape) > 1 else (1, *shape)) for shape in shapes]

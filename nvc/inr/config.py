@@ -22,6 +22,7 @@ MAX_CHANNELS = 4096
 MAX_KERNEL = 7
 MAX_GRID = 4096
 MAX_ACTIVATION_VALUES = 1 << 28  # one feature map of a frame, in values
+MAX_VALUES = 1 << 25  # parameters and embedding values of a group
 
 
 def _allowed(name: str, value: str, allowed: tuple[str, ...]) -> None:

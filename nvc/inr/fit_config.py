@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from nvc.errors import UsageError
+from nvc.inr.config import MAX_VALUES
 
 Optimiser = Literal["muon", "adam"]
 EmbeddingSource = Literal["pooled", "encoder", "table"]
@@ -65,6 +66,10 @@ class FitConfig:
             ("size", self.size_bytes, 1),
         ):
             _require(value is None or value >= low, f"{name} is {value}; it must be {low} or more")
+        _require(
+            (self.size_params or 0) <= MAX_VALUES,
+            f"size-params is {self.size_params}; it must be {MAX_VALUES} or less",
+        )
         _require(1 <= self.bits_per_value <= 16, "bits-per-value must be 1 to 16")
         _require(self.batch_size >= 1, f"batch-size is {self.batch_size}; it must be 1 or more")
         for name, value, allowed in (

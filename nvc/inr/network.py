@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from nvc.errors import UsageError
 from nvc.inr.blocks import PixelShuffleBlock, PointwiseStem, RgbHead
-from nvc.inr.config import MAX_CHANNELS, NetworkConfig
+from nvc.inr.config import MAX_CHANNELS, MAX_VALUES, NetworkConfig
 
 
 class DecoderNetwork(nn.Module):
@@ -91,22 +92,17 @@ def width_for_parameters(config: NetworkConfig, frames: int, size_params: int) -
 def nearest_width(config: NetworkConfig, frames: int, size_params: int) -> NetworkConfig:
     """The network whose exact count is nearest to `size_params`; see width_for_parameters.
 
-    The embedding gets fewer channels when it would take more than 15 % of the values.
+    The embedding gets fewer channels when it would take more than 15 % of the values. Where the
+    size is over the limits of feature maps or values, the widest network within them.
     """
     for channels in (config.embedding_channels, 8, 4, 2):
         config = config.with_width(1, min(channels, config.embedding_channels))
         if frames * config.embedding_values <= 0.15 * size_params:
             break
-    low, high = 1, 2
-    while high < MAX_CHANNELS and _count(config, high, frames) < size_params:
-        low, high = high, min(2 * high, MAX_CHANNELS)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _count(config, middle, frames) < size_params:
-            low = middle
-        else:
-            high = middle
-    best = min((low, high), key=lambda width: abs(_count(config, width, frames) - size_params))
+    widest = _last(MAX_CHANNELS, lambda width: _within_limits(config, width, frames))
+    low = _last(widest, lambda width: _count(config, width, frames) <= size_params)
+    near = (low, min(low + 1, widest))
+    best = min(near, key=lambda width: abs(_count(config, width, frames) - size_params))
     if best == 1 and _count(config, 1, frames) > 1.5 * size_params:
         raise UsageError(
             f"{size_params} parameters are too few for {frames} frames of "
@@ -119,6 +115,26 @@ def nearest_width(config: NetworkConfig, frames: int, size_params: int) -> Netwo
 def least_values(config: NetworkConfig, frames: int) -> int:
     """The count of the smallest network nearest_width gives."""
     return _count(config.with_width(1, min(2, config.embedding_channels)), 1, frames)
+
+
+def _last(high: int, holds: Callable[[int], bool]) -> int:
+    """The largest width up to `high` for which `holds`, which is true up to some width; at least
+    1."""
+    low = 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if holds(middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _within_limits(config: NetworkConfig, width: int, frames: int) -> bool:
+    try:
+        return _count(config, width, frames) <= MAX_VALUES
+    except UsageError:
+        return False
 
 
 def _count(config: NetworkConfig, width: int, frames: int) -> int:
