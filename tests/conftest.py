@@ -15,6 +15,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import torch
 from clips import write_clip
+from hypothesis import settings
 
 import nvc.codecs
 from nvc.codecs import CodecEntry
@@ -23,6 +24,10 @@ from nvc.video.writer import open_writer
 
 # The networks of the tests are too small to gain anything from more.
 torch.set_num_threads(1)
+
+# The same examples in every run, and no deadline: the machine may be busy with other work.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 DIFFICULT_TIMES = [0, 40, 100, 140, 260, 300, 310, 420, 460, 500]  # milliseconds
 
