@@ -11,7 +11,7 @@ import torch
 from nvc.bitstream.header import MAX_RATIONAL, StreamHeader
 from nvc.bitstream.reader import StreamReader
 from nvc.bitstream.writer import StreamWriter
-from nvc.codecs import codec_entry, make_decoder
+from nvc.codecs import CODECS, codec_entry, make_decoder
 from nvc.errors import StreamError, UsageError
 from nvc.video.frames import ColorInfo, Frame, VideoInfo
 
@@ -88,6 +88,11 @@ class StreamFrames:
         self, reader: StreamReader, *, device: torch.device | str, layers: int | None = None
     ) -> None:
         codec = reader.header.codec
+        if codec not in CODECS:
+            raise StreamError(
+                f"{reader.name}: it is coded with {codec}, which this nvc cannot decode; it can "
+                f"decode: {', '.join(CODECS)}"
+            )
         if layers is not None and not codec_entry(codec).layered:
             raise UsageError(f"codec {codec} has no layers to leave out: leave --layers away")
         self._reader = reader

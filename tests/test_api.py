@@ -227,3 +227,9 @@ def test_a_foreign_or_empty_file_is_one_clear_line(tmp_path) -> None:
             nvc.open(tmp_path / "x.nvc")
         with pytest.raises(nvc.StreamError, match=message):
             nvc.decode(tmp_path / "x.nvc", tmp_path / "back.mkv", partial=True)
+
+
+def test_a_codec_that_is_not_there_is_a_property_of_the_file(stream, tmp_path, monkeypatch) -> None:
+    monkeypatch.delitem(nvc.codecs.CODECS, "nerv")
+    with pytest.raises(nvc.StreamError, match=r"clip\.nvc: it is coded with nerv, .* hnerv"):
+        nvc.decode(stream, tmp_path / "back.mkv")
