@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from nvc.inr.optimisers import Muon, orthogonalise
 from nvc.inr.parameters import (
     EmbeddingQuantiser,
     Quantiser,
@@ -15,6 +14,7 @@ from nvc.inr.parameters import (
     step_value,
 )
 from nvc.inr.quantised import dequantise, quantise
+from nvc.nn.optimisers import Muon, orthogonalise
 
 
 @pytest.mark.parametrize("scale", [0.1, 0.3, 1.0, 3.0, 20.0])

@@ -15,8 +15,8 @@ from nvc.inr.embeddings import EmbeddingTable, FrameEncoder
 from nvc.inr.fit_config import FitConfig
 from nvc.inr.groups import ResidentClip, pad_pictures
 from nvc.inr.network import DecoderNetwork
-from nvc.inr.optimisers import Muon
 from nvc.inr.parameters import EmbeddingQuantiser, Quantiser, RateController
+from nvc.nn.optimisers import Muon
 
 FIRST_EXCESS = 1.15  # rate when quantisation starts, over the target
 

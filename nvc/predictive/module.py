@@ -16,10 +16,13 @@ import torch
 from torch import Tensor
 
 from nvc.entropy.likelihood import gaussian_bits, index_scale
+from nvc.nn.optimisers import MuonAndAdam
 from nvc.nn.planes import pack_planes, shrink_planes
+from nvc.predictive.checkpoint import load_network
 from nvc.predictive.config import ReferenceForm, size_config
 from nvc.predictive.level import qp_lambda
 from nvc.predictive.network import FrameResult, PredictiveNetwork, block_transform
+from nvc.weights import by_name
 
 _SLOW = (".transform.", ".inverse.")  # orthonormal at the start: small steps keep them useful
 _FAST = (".bias_out.",)  # in table indices, tens of units wide
@@ -28,8 +31,9 @@ _FAST = (".bias_out.",)  # in table indices, tens of units wide
 class PredictiveModule(lightning.LightningModule):
     """Trains PredictiveNetwork; see the module text.
 
-    size, reference: the configuration; lr: peak learning rate; warmup: steps; decay: share of the
-    run over which the rate falls to lr * floor; aux: weight of each coarser scale's distortion,
+    size, reference: the configuration; lr: peak rate of AdamW; matrix_lr: of Muon, which steps the
+    1x1 products (0: AdamW steps everything); warmup: steps; decay: share of the run over which the
+    rates fall to floor times their peak; weights: a .safetensors to go on from; aux: weight of each coarser scale's distortion,
     coarse to fine; reset_rate: share of frames whose past statistics are withheld; drop_rate: share
     of inter frames whose finest symbols are lost; ema: decay of the averaged weights.
     """
@@ -38,23 +42,27 @@ class PredictiveModule(lightning.LightningModule):
         self,
         size: str = "s",
         reference: ReferenceForm = "sent",
-        lr: float = 7e-4,
+        lr: float = 1.5e-3,
+        matrix_lr: float = 5e-3,
         warmup: int = 200,
-        decay: float = 0.4,
+        decay: float = 0.45,
         floor: float = 0.03,
         aux: tuple[float, ...] = (0.01, 0.02),
         reset_rate: float = 0.1,
         drop_rate: float = 0.0,
         ema: float = 0.999,
         clip: float = 1.0,
-        total_steps: int | None = None,
+        weights: str | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.network = PredictiveNetwork(size_config(size, reference=reference))
+        if weights is not None:
+            self.network = load_network(by_name(weights)).requires_grad_(True).train()
+        else:
+            self.network = PredictiveNetwork(size_config(size, reference=reference))
         self.average = PredictiveNetwork(self.network.config).requires_grad_(False)
         self.average.load_state_dict(self.network.state_dict())
-        self.started = False
+        self.started = weights is not None
         coarser = len(self.network.levels) - 1
         self.aux = (*tuple(aux)[len(aux) - coarser :], 1.0)
 
@@ -74,12 +82,6 @@ class PredictiveModule(lightning.LightningModule):
             bases.append(block_transform(torch.cat(pictures), level))
         self.network.start_from_transforms(bases)
         self.average.load_state_dict(self.network.state_dict())
-        self.started = True
-
-    def load_weights(self, state: dict[str, Tensor]) -> None:
-        """Continue from committed weights; the optimiser starts anew."""
-        self.network.load_state_dict(state)
-        self.average.load_state_dict(state)
         self.started = True
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -152,19 +154,26 @@ class PredictiveModule(lightning.LightningModule):
             )
 
     def configure_optimizers(self) -> dict[str, Any]:
-        groups: dict[float, list[Tensor]] = {0.2: [], 1.0: [], 10.0: []}
+        lr, matrix_lr = self.hparams["lr"], self.hparams["matrix_lr"]
+        matrices: list[torch.nn.Parameter] = []
+        groups: dict[float, list[torch.nn.Parameter]] = {0.2: [], 1.0: [], 10.0: []}
         for name, parameter in self.network.named_parameters():
             part = f".{name}"
-            factor = 0.2 if any(s in part for s in _SLOW) else 1.0
-            factor = 10.0 if any(s in part for s in _FAST) else factor
-            groups[factor].append(parameter)
-        lr = self.hparams["lr"]
-        optimizer = torch.optim.AdamW(
-            [{"params": params, "lr": lr * factor} for factor, params in groups.items()],
-            weight_decay=0.0,
-            fused=True,
-        )
-        steps = self.hparams["total_steps"] or int(self.trainer.estimated_stepping_batches)
+            if any(mark in part for mark in _SLOW):
+                groups[0.2].append(parameter)
+            elif any(mark in part for mark in _FAST):
+                groups[10.0].append(parameter)
+            elif matrix_lr and parameter.ndim == 2 and ".scales." not in part:
+                matrices.append(parameter)
+            else:
+                groups[1.0].append(parameter)
+        adam = [{"params": params, "lr": lr * factor} for factor, params in groups.items()]
+        optimizer: torch.optim.Optimizer
+        if matrices:
+            optimizer = MuonAndAdam(matrices, adam, matrix_lr=matrix_lr)
+        else:
+            optimizer = torch.optim.AdamW(adam, weight_decay=0.0, fused=True)
+        steps = int(self.trainer.estimated_stepping_batches)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: self.rate(s, steps))
         return {
             "optimizer": optimizer,

@@ -65,3 +65,45 @@ class Muon(torch.optim.Optimizer):
                 size = group["lr"] * math.sqrt(max(1.0, rows / columns))
                 parameter.add_(orthogonalise(update), alpha=-size)
         return result
+
+
+class MuonAndAdam(torch.optim.Optimizer):
+    """Muon for some matrices and AdamW for the rest behind one optimiser, as schedulers want it.
+
+    `matrices` step with `matrix_lr`; `groups` are AdamW parameter groups with their own lr. The
+    first parameter group is Muon's.
+    """
+
+    def __init__(
+        self,
+        matrices: list[torch.nn.Parameter],
+        groups: list[dict[str, Any]],
+        *,
+        matrix_lr: float,
+        momentum: float = 0.95,
+    ) -> None:
+        self.muon = Muon(matrices, lr=matrix_lr, momentum=momentum)
+        self.adam = torch.optim.AdamW(groups, weight_decay=0.0, fused=True)
+        super().__init__([{"params": matrices, "lr": matrix_lr}, *groups], {})
+        # The same dictionaries, so that a scheduler's change of a rate reaches the one that steps.
+        self.param_groups = [*self.muon.param_groups, *self.adam.param_groups]
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One update of both; `closure`, when given, is run first."""
+        result = None
+        if closure is not None:
+            with torch.enable_grad():
+                result = closure()
+        self.muon.step()
+        self.adam.step()
+        return result
+
+    def state_dict(self) -> dict[str, Any]:
+        """Both states; plain tensors and numbers."""
+        return {"muon": self.muon.state_dict(), "adam": self.adam.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what state_dict gave."""
+        self.muon.load_state_dict(state_dict["muon"])
+        self.adam.load_state_dict(state_dict["adam"])
+        self.param_groups = [*self.muon.param_groups, *self.adam.param_groups]
