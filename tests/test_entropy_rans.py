@@ -75,6 +75,61 @@ def test_every_lane_count_agrees_with_the_reference(count, lanes, spread):
             np.testing.assert_array_equal(decoded, symbols)
 
 
+@settings(max_examples=150, deadline=None)
+@given(
+    pairs=symbol_lists,
+    cuts=st.lists(st.integers(0, 60), max_size=4),
+    skip_below=st.integers(0, 3),
+    which=st.sampled_from("gle"),
+)
+def test_any_split_into_parts_decodes_to_the_same_symbols(pairs, cuts, skip_below, which):
+    tables = {"g": gaussian_tables, "l": laplace_tables, "e": tables_with_escapes}[which]()
+    indexes = np.array([i for _, i in pairs], dtype=np.uint8)
+    symbols = np.array([s for s, _ in pairs], dtype=np.int32)
+    symbols[indexes < skip_below] = 0
+    payload = rans.encode(symbols, indexes, tables, skip_below=skip_below)
+    for coder in (rans, rans_reference):
+        decoder = coder.Decoder(memoryview(payload), tables, skip_below=skip_below)
+        for part, expected in zip(parts(indexes, cuts), parts(symbols, cuts), strict=True):
+            decoded = decoder.decode(part)
+            assert decoded.dtype == np.int32
+            np.testing.assert_array_equal(decoded, expected)  # escapes too, before the end
+        decoder.finish()
+
+
+def parts(array: np.ndarray, cuts: list[int]) -> list[np.ndarray]:
+    return np.split(array, sorted(min(cut, len(array)) for cut in cuts))
+
+
+@pytest.mark.parametrize("spread", [1.0, 5.0])
+def test_lanes_continue_from_part_to_part(spread):
+    symbols, indexes = draw(40_000, spread=spread)
+    symbols[indexes < 10] = 0
+    payload = rans.encode(symbols, indexes, gaussian_tables(), skip_below=10)
+    assert payload[0] & 3 == 3  # 8 lanes
+    for coder in (rans, rans_reference):
+        decoder = coder.Decoder(payload, gaussian_tables(), skip_below=10)
+        for begin, end in ((0, 1), (1, 4), (4, 20_001), (20_001, 20_001), (20_001, 40_000)):
+            decoded = decoder.decode(indexes[begin:end].reshape(1, -1))
+            np.testing.assert_array_equal(decoded, symbols[None, begin:end])
+        decoder.finish()
+
+
+@pytest.mark.parametrize("coder", [rans, rans_reference])
+def test_decoder_that_is_not_done_says_so(coder):
+    symbols, indexes = draw(50, seed=3)
+    decoder = coder.Decoder(rans.encode(symbols, indexes, gaussian_tables()), gaussian_tables())
+    with pytest.raises(StreamError, match="nothing is coded"):
+        decoder.finish()
+    decoder.decode(indexes[:49])
+    with pytest.raises(StreamError, match="does not match"):
+        decoder.finish()
+    decoder.decode(indexes[49:])
+    decoder.finish()
+    with pytest.raises(ValueError, match="between 0 and 63"):
+        decoder.decode(np.array([64]))
+
+
 def test_shape_dtype_and_readonly_inputs_are_taken_as_they_come():
     symbols, indexes = draw(600)
     payload = rans.encode(symbols, indexes, gaussian_tables())
@@ -93,6 +148,12 @@ def test_payload_without_information_is_empty():
     assert rans.encode(zeros, indexes, gaussian_tables()) == b""
     assert rans.encode(zeros, indexes, gaussian_tables(), skip_below=64) == b""
     np.testing.assert_array_equal(rans.decode(b"", indexes, gaussian_tables()), zeros)
+    for coder in (rans, rans_reference):
+        decoder = coder.Decoder(b"", gaussian_tables())
+        for shape in ((20, 25), (500,), (0,)):
+            decoded = decoder.decode(np.full(shape, 9, dtype=np.uint8))
+            np.testing.assert_array_equal(decoded, np.zeros(shape, dtype=np.int32))
+        decoder.finish()
     with pytest.raises(StreamError, match="nothing is coded"):
         rans.decode(b"\x04\0\0\x01", indexes, gaussian_tables(), skip_below=64)
 
@@ -155,11 +216,17 @@ def test_arguments_out_of_bounds_are_named(coder):
         coder.decode(b"", zero, tables, skip_below=65)
 
 
-def outcome(coder, payload: bytes, indexes: np.ndarray, tables: Tables, skip_below: int):
+def outcome(coder, payload: bytes, split: list[np.ndarray], tables: Tables, skip_below: int = 0):
+    """What each part decodes to, and the error that ends it, if any."""
+    decoded = []
     try:
-        return coder.decode(payload, indexes, tables, skip_below=skip_below).tolist()
+        decoder = coder.Decoder(payload, tables, skip_below=skip_below)
+        for indexes in split:
+            decoded.append(decoder.decode(indexes).tolist())
+        decoder.finish()
     except StreamError as error:
-        return str(error)
+        decoded.append(str(error))
+    return decoded
 
 
 @settings(max_examples=300, deadline=None)
@@ -167,15 +234,39 @@ def outcome(coder, payload: bytes, indexes: np.ndarray, tables: Tables, skip_bel
     payload=st.binary(max_size=80),
     head=st.sampled_from([None, 0, 1, 2, 3, 4, 5, 6, 7]),
     indexes=st.lists(st.integers(0, 2), max_size=40),
+    cuts=st.lists(st.integers(0, 40), max_size=4),
     skip_below=st.integers(0, 2),
     escapes=st.booleans(),
 )
-def test_random_bytes_give_symbols_or_a_stream_error(payload, head, indexes, skip_below, escapes):
+def test_random_bytes_give_symbols_or_a_stream_error(
+    payload, head, indexes, cuts, skip_below, escapes
+):
     tables = tables_with_escapes() if escapes else gaussian_tables()
     data = payload if head is None else bytes([head]) + payload
-    array = np.array(indexes, dtype=np.uint8)
-    first = outcome(rans, data, array, tables, skip_below)
-    assert first == outcome(rans_reference, data, array, tables, skip_below)
+    split = parts(np.array(indexes, dtype=np.uint8), cuts)
+    first = outcome(rans, data, split, tables, skip_below)
+    assert first == outcome(rans_reference, data, split, tables, skip_below)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    pairs=st.lists(st.tuples(values, st.integers(0, 2)), min_size=1, max_size=30),
+    cuts=st.lists(st.integers(0, 30), max_size=3),
+    edits=st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), min_size=1, max_size=4),
+    change=st.integers(-3, 3),
+)
+def test_damaged_bytes_fare_alike_in_both_coders(pairs, cuts, edits, change):
+    """Deeper than random bytes: many parts decode before words and escapes collide."""
+    tables = tables_with_escapes()
+    indexes = np.array([i for _, i in pairs], dtype=np.uint8)
+    data = bytearray(rans.encode(np.array([s for s, _ in pairs]), indexes, tables))
+    data = data[:change] if change < 0 else data + bytes(change)
+    for at, value in edits:
+        if data:
+            data[at % len(data)] = value
+    split = parts(indexes, cuts)
+    first = outcome(rans, bytes(data), split, tables)
+    assert first == outcome(rans_reference, bytes(data), split, tables)
 
 
 def test_damage_is_noticed():
@@ -198,20 +289,49 @@ def test_damage_is_noticed():
         for _ in range(300):
             data = bytearray(payload)
             data[rng.integers(len(data))] ^= 1 << rng.integers(8)
-            result = outcome(rans, bytes(data), indexes, gaussian_tables(), 0)
-            slipped += not isinstance(result, str)
+            result = outcome(rans, bytes(data), [indexes], gaussian_tables())
+            slipped += not isinstance(result[-1], str)
         # A flipped bit of an escaped symbol is another escaped symbol: only rANS checks itself.
         assert spread > 1 or slipped == 0
 
 
-def test_escape_that_never_ends_is_refused():
+@pytest.mark.parametrize("coder", [rans, rans_reference])
+def test_escape_that_never_ends_is_refused(coder):
     tables = tables_with_escapes()
     symbols, indexes = np.array([EXTREME], dtype=np.int32), np.zeros(1, dtype=np.uint8)
     payload = rans.encode(symbols, indexes, tables)
+    start = payload[:5]  # head and a state of 4 bytes; the symbol needs no word
+    assert payload[0] == 0
     with pytest.raises(StreamError, match="escaped symbol is out of bounds"):
-        rans.decode(payload[:5] + bytes(8), indexes, tables)
+        coder.decode(start + bytes(8), indexes, tables)
     with pytest.raises(StreamError, match="escaped symbol is cut off"):
-        rans.decode(payload[:5] + bytes(1), indexes, tables)
+        coder.decode(start + bytes(1), indexes, tables)
+    with pytest.raises(StreamError, match="bytes left over"):
+        coder.decode(payload + b"\0", indexes, tables)
+    assert payload[-1] & 1 == 0
+    with pytest.raises(StreamError, match="padding is not zero"):
+        coder.decode(payload[:-1] + bytes([payload[-1] | 1]), indexes, tables)
+
+
+@pytest.mark.parametrize("coder", [rans, rans_reference])
+def test_words_and_escapes_never_overlap(coder):
+    """Whichever comes second in a byte is refused, in a later part as in the same one."""
+    tables = tables_with_escapes()
+    symbols = np.array([EXTREME, *[5, 7] * 40, EXTREME], dtype=np.int32)
+    indexes = np.zeros(len(symbols), dtype=np.uint8)
+    payload = rans.encode(symbols, indexes, tables)
+    begin = 5 - (payload[0] >> 2)
+    end = begin + (2 * len(rans_reference._escape_bits(tables, EXTREME, 0)) + 7) // 8
+    assert end + 4 <= len(payload)  # two words at least
+    last = len(symbols) - 1
+    for split in ([indexes], [indexes[:1], indexes[1:]], [indexes[:last], indexes[last:]]):
+        fewer_escapes = outcome(coder, payload[: end - 1] + payload[end:], split, tables)
+        assert fewer_escapes[-1] == "entropy payload: an escaped symbol is cut off"
+        assert len(fewer_escapes) == len(split)  # noticed before finish()
+    only_escapes = payload[:end]
+    result = outcome(coder, only_escapes, [indexes[:1], indexes[1:]], tables)
+    assert result[0] == [EXTREME]
+    assert result[1:] == ["entropy payload: it ends too early"]
 
 
 def test_quotient_by_reciprocal_is_exact():

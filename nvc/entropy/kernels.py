@@ -25,7 +25,7 @@ _WORD_MASK = _U(0xFFFF)
 _LOWEST = _U(1 << 16)
 _MAX_ZEROS = 25  # leading zeros of the longest Exp-Golomb code a symbol can need
 
-TRUNCATED, BAD_ESCAPE = -1, -2  # what get_escapes returns instead of a count
+TRUNCATED, BAD_ESCAPE = -1, -2  # what get_escapes returns instead of a position
 
 
 @kernel
@@ -76,13 +76,13 @@ def estimate(symbols, indexes, layout, costs, step):  # type: ignore[no-untyped-
 
 @kernel
 def encode(symbols, indexes, layout, entries, states, words, escaped):  # type: ignore[no-untyped-def]
-    """Code symbols from last to first; words are filled from the end of ``words``.
+    """Code symbols from last to first; ``words`` has room for one a symbol.
 
-    Returns where the words begin and how many positions went to ``escaped`` (last one first).
+    Returns the words written and how many positions went to ``escaped`` (last one first).
     """
     count = len(symbols)
     lane_mask = len(states) - 1
-    position = _U(len(words) - 1)
+    position = _0
     escapes = 0
     for i in range(count - 1, -1, -1):
         table = _U(indexes[i])
@@ -101,25 +101,29 @@ def encode(symbols, indexes, layout, entries, states, words, escaped):  # type: 
         # 1 when state >= frequency << 18: a branch here would be mispredicted at every word.
         full = ((frequency << _RENORM) - _1 - state) >> _63
         words[position] = np.uint16(state)
-        position -= full
+        position += full
         state = state >> (full << _4)
         quotient = (state * reciprocal) >> _RECIPROCAL
         states[lane] = state + quotient * (_TOTAL - frequency) + (both >> _16)
-    return np.int64(position) + 1, escapes
+    return np.int64(position), escapes
 
 
 @kernel
-def decode(words, word_count, indexes, entries, buckets, states, symbols, escaped):  # type: ignore[no-untyped-def]
-    """Decode into ``symbols``; the words used, or -1 when they run out, and the escapes found.
+def decode(  # type: ignore[no-untyped-def]
+    words, position, floor, number, indexes, entries, buckets, states, symbols, escaped
+):
+    """Decode into ``symbols``, taking words from ``position`` downwards to ``floor + 1``.
 
-    ``words`` has one entry more than ``word_count``, so that the read of a word that turns out
-    not to be needed stays inside.
+    ``number`` is how many symbols came before. Returns where the next word is, or -1 when there
+    are too few, and the escapes found. The entry at ``floor`` (0 or more) may be read, though not
+    used: a word is read before it is known to be needed.
     """
     lane_mask = len(states) - 1
-    position = np.int64(0)
+    next_lane = number & lane_mask  # carried along: number + i in the loop is 8 % slower
     escapes = 0
     for i in range(len(indexes)):
-        lane = _U(i & lane_mask)
+        lane = _U(next_lane)
+        next_lane = (next_lane + 1) & lane_mask
         state = states[lane]
         slot = state & _SLOT_MASK
         row = _U(buckets[(_U(indexes[i]) << _8) + (slot >> _BUCKET_SHIFT)])
@@ -135,8 +139,8 @@ def decode(words, word_count, indexes, entries, buckets, states, symbols, escape
         empty = state < _LOWEST
         word = _U(words[_U(position)])
         states[lane] = (state << _16) | word if empty else state
-        position += np.int64(empty)
-        if position > word_count:
+        position -= np.int64(empty)
+        if position < floor:
             return -1, escapes
         value = np.int32(np.int64(entry) >> 32)
         symbols[i] = value
@@ -180,13 +184,12 @@ def put_escapes(symbols, indexes, layout, orders, escaped, output):  # type: ign
 
 
 @kernel
-def get_escapes(data, symbols, indexes, layout, orders, escaped):  # type: ignore[no-untyped-def]
-    """Read the symbols at ``escaped``.
+def get_escapes(data, bit, symbols, indexes, layout, orders, escaped):  # type: ignore[no-untyped-def]
+    """Read the symbols at ``escaped`` from position ``bit`` of ``data`` on.
 
-    Returns the bytes used, TRUNCATED, or BAD_ESCAPE (too long, too large, or padding not zero).
+    Returns the position of the bit after them, TRUNCATED, or BAD_ESCAPE (too long or too large).
     """
     limit = 8 * len(data)
-    bit = np.int64(0)
     for r in range(len(escaped)):
         i = escaped[r]
         table = indexes[i]
@@ -218,8 +221,4 @@ def get_escapes(data, symbols, indexes, layout, orders, escaped):  # type: ignor
         if symbol >= SYMBOL_LIMIT or symbol <= -SYMBOL_LIMIT:
             return BAD_ESCAPE
         symbols[i] = symbol
-    while bit & 7:
-        if (data[bit >> 3] >> (7 - (bit & 7))) & 1:
-            return BAD_ESCAPE
-        bit += 1
-    return bit >> 3
+    return bit

@@ -70,17 +70,17 @@ def lane_count(estimated_bytes: int) -> int:
     return lanes
 
 
-def pack(states: list[int], words: np.ndarray, escapes: bytes) -> bytes:
-    """A payload from final states, words in decoding order (uint16), and escapes."""
+def pack(states: list[int], escapes: bytes, words: np.ndarray) -> bytes:
+    """A payload from final states, escapes, and words in the order of encoding (uint16)."""
     short = states[0] < 1 << 24
     head = (len(states).bit_length() - 1) | (_SHORT_STATE if short else 0)
     parts = [bytes([head]), states[0].to_bytes(3 if short else 4, "little")]
     parts += [state.to_bytes(4, "little") for state in states[1:]]
-    return b"".join([*parts, words.astype("<u2").tobytes(), escapes])
+    return b"".join([*parts, escapes, words.astype("<u2").tobytes()])
 
 
 def parse(payload: bytes) -> tuple[list[int], int]:
-    """The states at the start of decoding and where the words begin; raises StreamError."""
+    """The states at the start of decoding and where the escapes begin; raises StreamError."""
     head = payload[0]
     if head & ~(_LANES_MASK | _SHORT_STATE):
         raise StreamError(f"entropy payload: unknown head 0x{head:02x}")

@@ -51,52 +51,99 @@ def encode(
             words.append(state & 0xFFFF)
             state >>= 16
         states[lane] = (state // frequency << PRECISION) + state % frequency + cumulative
-    return pack(states, np.array(words[::-1], dtype=np.uint16), _bytes("".join(bits[::-1])))
+    return pack(states, _bytes("".join(bits[::-1])), np.array(words, dtype=np.uint16))
 
 
 def decode(
     payload: bytes | memoryview, indexes: np.ndarray, tables: Tables, *, skip_below: int = 0
 ) -> np.ndarray:
     """As rans.decode."""
-    flat_indexes, shape = check_arguments(indexes, tables, skip_below)
-    symbols = np.zeros(len(flat_indexes), dtype=np.int32)
-    if len(payload) == 0:
+    decoder = Decoder(payload, tables, skip_below=skip_below)
+    symbols = decoder.decode(indexes)
+    decoder.finish()
+    return symbols
+
+
+class Decoder:
+    """As rans.Decoder."""
+
+    def __init__(self, payload: bytes | memoryview, tables: Tables, *, skip_below: int = 0) -> None:
+        self._tables, self._skip_below = tables, skip_below
+        self._states, begin = parse(bytes(payload)) if len(payload) else ([], 0)
+        self._body = bytes(payload)[begin:]
+        self._bits = "".join(f"{byte:08b}" for byte in self._body)
+        self._end = len(self._body)  # of the words not yet read
+        self._bit = 0  # of the next escape
+        self._number = 0  # symbols decoded
+
+    def decode(self, indexes: np.ndarray) -> np.ndarray:
+        """As rans.Decoder.decode."""
+        tables = self._tables
+        flat_indexes, shape = check_arguments(indexes, tables, self._skip_below)
+        symbols = np.zeros(len(flat_indexes), dtype=np.int32)
+        if not self._states:
+            return symbols.reshape(shape)
+        escaped = []
+        for i, index in enumerate(flat_indexes.tolist()):
+            if index < self._skip_below:
+                continue
+            lane = self._number % len(self._states)
+            self._number += 1
+            start, size = int(tables.starts[index]), int(tables.sizes[index])
+            slot = self._states[lane] % _TOTAL
+            sums = tables.cumulative[start : start + size + 1]
+            entry = int(np.searchsorted(sums, slot, side="right")) - 1
+            frequency = int(tables.frequencies[start + entry])
+            state = frequency * (self._states[lane] >> PRECISION) + slot - int(sums[entry])
+            if state < START:
+                state = state << 16 | self._next_word()
+            self._states[lane] = state
+            if entry == size:
+                escaped.append(i)
+            else:
+                symbols[i] = int(tables.offsets[index]) + entry
+        for i in escaped:
+            symbols[i] = self._next_escape(int(flat_indexes[i]))
         return symbols.reshape(shape)
-    positions = [i for i, index in enumerate(flat_indexes.tolist()) if index >= skip_below]
-    if not positions:
-        raise StreamError("entropy payload: bytes where nothing is coded")
-    payload = bytes(payload)
-    states, position = parse(payload)
-    escaped = []
-    for number, i in enumerate(positions):
-        lane = number % len(states)
-        index = int(flat_indexes[i])
-        start, size = int(tables.starts[index]), int(tables.sizes[index])
-        slot = states[lane] % _TOTAL
-        sums = tables.cumulative[start : start + size + 1]
-        entry = int(np.searchsorted(sums, slot, side="right")) - 1
-        frequency = int(tables.frequencies[start + entry])
-        state = frequency * (states[lane] >> PRECISION) + slot - int(sums[entry])
-        if state < START:
-            if position + 2 > len(payload):
-                raise StreamError("entropy payload: it ends too early")
-            state = state << 16 | int.from_bytes(payload[position : position + 2], "little")
-            position += 2
-        states[lane] = state
-        if entry == size:
-            escaped.append(i)
-        else:
-            symbols[i] = int(tables.offsets[index]) + entry
-    if any(state != START for state in states):
-        raise StreamError("entropy payload: it does not match the tables it is decoded with")
-    tail = "".join(f"{byte:08b}" for byte in payload[position:])
-    for i in escaped:
-        symbols[i], tail = _read_escape(tables, int(flat_indexes[i]), tail)
-    if len(tail) >= 8:
-        raise StreamError("entropy payload: bytes left over")
-    if "1" in tail:
-        raise StreamError("entropy payload: an escaped symbol is out of bounds")
-    return symbols.reshape(shape)
+
+    def finish(self) -> None:
+        """As rans.Decoder.finish."""
+        if not self._states:
+            return
+        if self._number == 0:
+            raise StreamError("entropy payload: bytes where nothing is coded")
+        if any(state != START for state in self._states):
+            raise StreamError("entropy payload: it does not match the tables it is decoded with")
+        padding = self._bits[self._bit : 8 * self._end]
+        if len(padding) >= 8:
+            raise StreamError("entropy payload: bytes left over")
+        if "1" in padding:
+            raise StreamError("entropy payload: its padding is not zero")
+
+    def _next_word(self) -> int:
+        begin = self._end - 2
+        if 8 * begin < self._bit:
+            raise StreamError("entropy payload: it ends too early")
+        word = int.from_bytes(self._body[begin : self._end], "little")
+        self._end = begin
+        return word
+
+    def _next_escape(self, index: int) -> int:
+        order, limit = int(self._tables.orders[index]), 8 * self._end
+        side = self._bit
+        leading = self._bits.find("1", side + 1, limit)
+        zeros = (leading if leading >= 0 else max(limit, side + 1)) - side - 1
+        end = side + 1 + zeros + 1 + zeros + order
+        if zeros <= 25 and (leading < 0 or end > limit):
+            raise StreamError("entropy payload: an escaped symbol is cut off")
+        code = int(self._bits[leading:end], 2) if zeros <= 25 else SYMBOL_LIMIT * 4
+        distance = code - (1 << order)
+        offset, size = int(self._tables.offsets[index]), int(self._tables.sizes[index])
+        symbol = offset - 1 - distance if self._bits[side] == "1" else offset + size + distance
+        if abs(symbol) >= SYMBOL_LIMIT:
+            raise StreamError("entropy payload: an escaped symbol is out of bounds")
+        self._bit = end
+        return symbol
 
 
 def _row(tables: Tables, symbol: int, index: int) -> tuple[int, bool]:
@@ -118,21 +165,6 @@ def _escape_bits(tables: Tables, symbol: int, index: int) -> str:
     order = int(tables.orders[index])
     code = (offset - 1 - symbol if below else symbol - offset - size) + (1 << order)
     return f"{int(below)}{'0' * (code.bit_length() - 1 - order)}{code:b}"
-
-
-def _read_escape(tables: Tables, index: int, bits: str) -> tuple[int, str]:
-    order = int(tables.orders[index])
-    leading = bits.find("1", 1)
-    zeros = (leading if leading > 0 else max(len(bits), 1)) - 1
-    end = 1 + zeros + 1 + zeros + order
-    if zeros <= 25 and (leading < 0 or end > len(bits)):
-        raise StreamError("entropy payload: an escaped symbol is cut off")
-    distance = int(bits[leading:end], 2) - (1 << order) if zeros <= 25 else SYMBOL_LIMIT * 2
-    offset, size = int(tables.offsets[index]), int(tables.sizes[index])
-    symbol = offset - 1 - distance if bits[0] == "1" else offset + size + distance
-    if abs(symbol) >= SYMBOL_LIMIT:
-        raise StreamError("entropy payload: an escaped symbol is out of bounds")
-    return symbol, bits[end:]
 
 
 def _bytes(bits: str) -> bytes:

@@ -1,8 +1,9 @@
 """One frame between planes and payloads: the network, the integer scale path and the coder.
 
-A layer's payload (docs/bitstream.md, predictive codec) is the symbols of the first checkerboard
-half, those of the second, and a CRC-16 of all of them: a decoder whose indices went astray learns
-of it here and not from the picture.
+A layer's payload (docs/bitstream.md, predictive codec) is one rANS payload, the symbols of the
+first checkerboard half and then those of the second, and one byte of checksum of all of them: a
+decoder whose indices went astray learns of it here and not from the picture. It is empty when every
+symbol is 0.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nvc.bitstream.bits import pack_varint, read_varint
 from nvc.entropy import rans
 from nvc.entropy.tables import gaussian_tables
 from nvc.errors import StreamError
@@ -169,30 +169,27 @@ class LayerCoder:
         index = self._index(None, 0)
         k_first = self._symbols(residual / self.step, index) * self.mask
         mean = self._mean(k_first)
-        first = self._take(k_first, index, 0)
+        first, first_tables = self._take(k_first, index, 0)
         index = self._index(k_first, 1)
         k_second = self._symbols((residual - mean) / self.step, index) * (1 - self.mask)
-        second = self._take(k_second, index, 1)
+        second, second_tables = self._take(k_second, index, 1)
         k = k_first + k_second
-        parts = [
-            rans.encode(symbols, tables, self.tables, skip_below=SKIP_BELOW)
-            for symbols, tables in (first, second)
-        ]
-        if not any(parts):
-            payload = b""
-        else:
-            payload = pack_varint(len(parts[0])) + parts[0] + parts[1] + _checksum(first, second)
+        symbols = np.concatenate([first, second], axis=None)
+        tables = np.concatenate([first_tables, second_tables], axis=None)
+        payload = rans.encode(symbols, tables, self.tables, skip_below=SKIP_BELOW)
+        if payload:
+            payload += _checksum(first, second)
         return payload, mean + k * self.step, k
 
     def decode(self, payload: bytes) -> tuple[Tensor, Tensor]:
         """Payload -> (decoded residual, symbols); StreamError when it does not fit."""
-        length, start = read_varint(payload, 0, len(payload), limit=len(payload))
-        middle = start + length
-        if middle + 2 > len(payload):
+        if len(payload) < 2:
             raise StreamError("a layer's symbols are cut off")
-        k_first, first = self._read(payload[start:middle], self._index(None, 0), 0)
-        k_second, second = self._read(payload[middle:-2], self._index(k_first, 1), 1)
-        if payload[-2:] != _checksum(first, second):
+        decoder = rans.Decoder(payload[:-1], self.tables, skip_below=SKIP_BELOW)
+        k_first, first = self._read(decoder, self._index(None, 0), 0)
+        k_second, second = self._read(decoder, self._index(k_first, 1), 1)
+        decoder.finish()
+        if payload[-1:] != _checksum(first, second):
             raise StreamError("a layer's symbols disagree with their checksum")
         k = k_first + k_second
         return self._mean(k_first) + k.to(self.coder.dtype) * self.step, k
@@ -219,19 +216,19 @@ class LayerCoder:
         tables = index[0].flatten(1).cpu().numpy()[:, at]
         return np.ascontiguousarray(symbols), np.ascontiguousarray(tables)
 
-    def _read(self, payload: bytes, index: Tensor, half: int) -> tuple[Tensor, tuple]:
+    def _read(self, decoder: rans.Decoder, index: Tensor, half: int) -> tuple[Tensor, np.ndarray]:
         at = self.positions[half]
         tables = np.ascontiguousarray(index[0].flatten(1).cpu().numpy()[:, at])
-        symbols = rans.decode(payload, tables, self.tables, skip_below=SKIP_BELOW)
+        symbols = decoder.decode(tables)
         whole = np.zeros((self.shape[1], self.shape[2] * self.shape[3]), np.float32)
         whole[:, at] = symbols
         k = torch.from_numpy(whole).view(self.shape).to(self.coder.device)
-        return k, (symbols, tables)
+        return k, symbols
 
 
-def _checksum(*halves: tuple[np.ndarray, np.ndarray]) -> bytes:
-    """CRC-16 of the symbols of both halves."""
+def _checksum(*halves: np.ndarray) -> bytes:
+    """One byte: the CRC-16 of the symbols of both halves, its two bytes combined by xor."""
     crc = 0xFFFF
-    for symbols, _ in halves:
+    for symbols in halves:
         crc = binascii.crc_hqx(symbols.astype("<i4").tobytes(), crc)
-    return crc.to_bytes(2, "little")
+    return bytes([(crc >> 8) ^ (crc & 0xFF)])
