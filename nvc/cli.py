@@ -24,6 +24,7 @@ COMMANDS = {
     "info": "show what an .nvc file holds, or what hardware is in use",
     "eval": "measure bytes and quality of a file against its reference",
     "demo": "encode, decode and compare, on a clip made on the spot",
+    "train": "train the predictive network from a recipe",
 }
 
 EXIT_FAILED = 1

@@ -8,7 +8,6 @@ random sequences out of them (multiples of 8 samples, so that vectors move with 
 from __future__ import annotations
 
 import hashlib
-import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -105,11 +104,6 @@ def load_clip(folder: Path) -> Clip:
     return Clip(name=folder.name, planes=(y, u, v), vectors=vectors)
 
 
-def scene_of(name: str) -> str:
-    """Clips of one scene share this: `road_00`, `roadc_01` and `roads_02` are all `road`."""
-    return re.sub(r"(?<=[a-z0-9])[cs]?(_\d+)+$", "", name)
-
-
 class ClipBatches(IterableDataset):
     """Endless batches of random sequences, following a schedule of stages.
 
@@ -188,7 +182,7 @@ class ClipDataModule(lightning.LightningDataModule):
     """Clips of a folder, split into training and validation by scene.
 
     folder: where the clips are; cache: where prepared clips go; stages: the schedule;
-    validation_scenes: scenes kept out of training; sequence: frames of a validation sequence.
+    validation_scenes: clips whose names start with one of these are kept out of training.
     """
 
     def __init__(
@@ -197,7 +191,6 @@ class ClipDataModule(lightning.LightningDataModule):
         stages: list[Stage],
         cache: str = "~/.cache/nvc/clips",
         validation_scenes: tuple[str, ...] = (),
-        sequence: int = 8,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -205,7 +198,6 @@ class ClipDataModule(lightning.LightningDataModule):
         self.cache = Path(cache).expanduser()
         self.stages = stages
         self.validation_scenes = tuple(validation_scenes)
-        self.sequence = sequence
         self.seed = seed
         self.training: list[Clip] = []
         self.validation: list[Clip] = []
@@ -217,7 +209,7 @@ class ClipDataModule(lightning.LightningDataModule):
     def setup(self, stage: str) -> None:
         for path in self._paths():
             clip = load_clip(prepare_clip(path, self.cache))
-            held_out = scene_of(path.stem) in self.validation_scenes
+            held_out = path.stem.startswith(self.validation_scenes)
             (self.validation if held_out else self.training).append(clip)
         if not self.training:
             raise InputError(f"{self.folder}: every clip is kept for validation")

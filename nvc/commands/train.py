@@ -39,8 +39,7 @@ def run(args: argparse.Namespace) -> int:
     LightningCLI(
         PredictiveModule,
         ClipDataModule,
-        args=["fit", "--config", args.recipe, *args.options],
+        args=["fit", "--config", args.recipe, "--weights_only", "true", *args.options],
         save_config_kwargs={"overwrite": True},
-        parser_kwargs={"fit": {"default_env": False}},
     )
     return 0

@@ -33,10 +33,10 @@ class PredictiveModule(lightning.LightningModule):
 
     size, reference: the configuration; lr: peak rate of AdamW; matrix_lr: of Muon, which steps the
     1x1 products (0: AdamW steps everything); warmup: steps; decay: share of the run over which the
-    rates fall to floor times their peak; aux: weight of the distortion of each coarser scale, coarse
-    to fine; reset_rate: share of frames whose past statistics are withheld; drop_rate: share of
-    inter frames whose finest symbols are lost; ema: decay of the averaged weights; clip: largest
-    norm of the gradient; weights: a shipped name or a .safetensors path to go on from.
+    rates fall to floor times their peak; aux: weight of the distortion of each coarser scale;
+    reset_rate: share of frames whose past statistics are withheld; drop_rate: share of inter frames
+    whose finest symbols are lost; ema: decay of the averaged weights; clip: largest norm of the
+    gradient; weights: a shipped name or a .safetensors path to go on from.
     """
 
     def __init__(
