@@ -51,26 +51,20 @@ def decode_by_api(path: Path, rng: random.Random) -> int:
     partial = rng.random() < 0.5
     way = rng.randrange(3)
     start = rng.choice((0, 0, 3))
-    # Matroska takes the sound along, which is as damaged as the rest.
-    out = path.with_suffix(rng.choice((".yuv", ".y4m", ".mkv", ".mp4")))
-    try:
-        if way == 2:
-            with nvc.open(path, partial=partial) as video:
-                return sum(1 for i in range(start, min(len(video), start + 4)) if video[i].planes)
+    if way == 2:
+        with nvc.open(path, partial=partial) as video:
+            return sum(1 for i in range(start, min(len(video), start + 4)) if video[i].planes)
+    with tempfile.TemporaryDirectory() as folder:
+        # Matroska takes the sound along, which is as damaged as the rest.
+        out = Path(folder) / rng.choice(("out.yuv", "out.y4m", "out.mkv", "out.mp4"))
         if way == 0:
-            result = nvc.decode(
-                path, out, start=start, frames=MAX_FRAMES, partial=partial, overwrite=True
-            )
+            result = nvc.decode(path, out, start=start, frames=MAX_FRAMES, partial=partial)
             return result.frames
         with subprocess.Popen(["cat", path], stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             # A pipe: nothing can be sought, the decoder may stop before its end.
-            result = nvc.decode(
-                process.stdout, out, frames=MAX_FRAMES, partial=partial, overwrite=True
-            )
+            result = nvc.decode(process.stdout, out, frames=MAX_FRAMES, partial=partial)
             return result.frames
-    finally:
-        out.unlink(missing_ok=True)
 
 
 def read_container(path: Path, rng: random.Random) -> int:
@@ -245,7 +239,7 @@ def main() -> int:
         return 0
     try:
         summary = campaign(args)
-    except StreamError as error:
+    except (StreamError, OSError) as error:
         print(f"fuzz_decode: error: {error}", file=sys.stderr)
         return 2
     if args.json:
