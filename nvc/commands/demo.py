@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ANCHOR = "x265-medium"
 LARGEST = (192, 320)  # height, width
 FRAMES = 24
-EPOCHS = 150
+EPOCHS = 60
 
 EPILOG = """\
 Writes into DIR: original.mkv (lossless), clip.nvc, decoded.mp4, x265.mkv of about the same bytes,
