@@ -32,7 +32,10 @@ BELOW: dict[str, set[str]] = {
     "stream": {"codecs", *CODERS},
     "player": {"stream", "device", *CODERS},
     "api": {"stream", "player", "codecs", "device", *CODERS},
-    "commands": {"api", "player", "stream", "codecs", "device", "evaluation", *CODERS},
+    "commands": {
+        *("api", "player", "stream", "codecs", "device", "evaluation", "predictive", "data"),
+        *CODERS,
+    },
     "cli": {"commands"},
     "__main__": {"cli"},
     "__init__": {"api", "player", "video"},

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nvc.codecs import CODECS, DEFAULT_CODEC
+from nvc.codecs import CODECS, DEFAULT_CODEC, codec_entry
 from nvc.commands import options
 from nvc.commands.progress import clear_progress, encode_progress
 from nvc.errors import NvcError
@@ -66,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
     original, stream = folder / "original.mkv", folder / "clip.nvc"
     decoded, conventional = folder / "decoded.mp4", folder / "x265.mkv"
 
+    # How long to fit means nothing to a codec that does not fit.
+    fit = {"epochs": args.epochs} if codec_entry(args.codec).resumable else {}
     info = _take_clip(args, original)
     say(f"clip: {info.frame_count} frames {info.width}x{info.height} -> {original}")
     result = api.encode(
@@ -74,9 +76,9 @@ def run(args: argparse.Namespace) -> int:
         codec=args.codec,
         size=args.size,
         device=args.device,
-        epochs=args.epochs,
         overwrite=True,
         progress=encode_progress(),
+        **fit,
     )
     clear_progress()
     say(f"encoded with {args.codec} in {result.seconds:.0f} s -> {stream}")
