@@ -47,8 +47,8 @@ class GroupFit(lightning.LightningModule):
         self.steps = fit.steps_per_epoch(len(clip))
         self.epochs = fit.epochs_for(len(clip))
         self.quantise_epoch = min(round(self.epochs * fit.quantise_from), self.epochs - 1)
-        rounded_share = (1 - fit.quantise_from) * fit.noise_share
-        self.round_epoch = self.quantise_epoch + round(self.epochs * rounded_share)
+        noise_share = (1 - fit.quantise_from) * fit.noise_share
+        self.round_epoch = self.quantise_epoch + round(self.epochs * noise_share)
 
         self.network = DecoderNetwork(network)
         self.names = [name for name, _ in self.network.named_parameters()]

@@ -53,6 +53,8 @@ class Quantiser(nn.Module):
         self.log2_steps = nn.Parameter(torch.zeros(len(self.sizes)))
         owner = torch.repeat_interleave(torch.arange(len(self.sizes)), torch.tensor(self.sizes))
         self.register_buffer("owner", owner, persistent=False)
+        # A buffer, as making it from the host in each step would wait for the device.
+        self.register_buffer("counts", torch.tensor(self.sizes).float(), persistent=False)
 
     @torch.no_grad()
     def start(self, flat: torch.Tensor, bits: float) -> None:
@@ -79,9 +81,8 @@ class Quantiser(nn.Module):
 
     def bits(self, flat: torch.Tensor) -> torch.Tensor:
         """Scalar: bits of all values under one Laplace distribution a tensor."""
-        sizes = torch.tensor(self.sizes, dtype=torch.float32, device=flat.device)
         mean_steps = self._mean_abs(flat) / torch.exp2(self.log2_steps)
-        return (laplace_entropy(mean_steps) * sizes).sum()
+        return (laplace_entropy(mean_steps) * self.counts).sum()
 
     def _mean_abs(self, flat: torch.Tensor) -> torch.Tensor:
         return torch.stack([part.abs().mean() for part in flat.split(self.sizes)])
