@@ -52,7 +52,7 @@ def _picture(width: int, height: int, index: int, pixel_format: str) -> av.Video
         [make_plane(height, width, index, top=255, phase=1.3 * part) for part in range(3)], -1
     )
     frame = av.VideoFrame.from_ndarray(np.round(rgb).astype(np.uint8), "rgb24")
-    return frame.reformat(format=pixel_format) if pixel_format != "rgb24" else frame
+    return frame.reformat(format=pixel_format, threads=1) if pixel_format != "rgb24" else frame
 
 
 def write_clip(

@@ -44,7 +44,7 @@ def reformat(planes, name, target, interpolation, color, *, to_rgb):
     )
     back = {} if to_rgb else {"dst_colorspace": SWS_MATRIX[color.matrix]}
     span = {} if to_rgb else {"dst_color_range": 2 if color.full_range else 1}
-    out = frame.reformat(format=target, interpolation=flags, **back, **span)
+    out = frame.reformat(format=target, interpolation=flags, threads=1, **back, **span)
     return frame_planes(out, pixel_layout(target))
 
 

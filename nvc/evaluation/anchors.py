@@ -1,8 +1,8 @@
 """Conventional encoders measured beside ours, on the same frames: x264, x265 and SVT-AV1.
 
 They run through the package's own writer, in this process, from the decoded frames; their exact
-options are part of every result. Threads are fixed where they change the bytes, so that a figure
-is the same on every machine.
+options are part of every result. Threads are fixed where they change the bytes, so that figures
+agree between machines (x264's assembly still varies by a few bytes from run to run).
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from nvc.video.hwaccel import (
     gpu_format,
     gpu_planes,
 )
-from nvc.video.pixels import EXACT, PixelLayout, frame_planes, pixel_format, pixel_layout
+from nvc.video.pixels import PixelLayout, frame_planes, pixel_format, pixel_layout, reformat
 
 log = logging.getLogger("nvc.video")
 
@@ -347,7 +347,7 @@ class FFmpegSource:
         if not same or (frame.width, frame.height) != (info.width, info.height):
             log.warning("%s: the picture format changes within the video; converted", self._name)
             name = pixel_format(info.chroma, info.bit_depth, rgb=self._layout.rgb)
-            frame = frame.reformat(info.width, info.height, name, interpolation=EXACT)
+            frame = reformat(frame, name, width=info.width, height=info.height)
             layout = pixel_layout(name)
         planes = tuple(plane.to(self._device) for plane in frame_planes(frame, layout))
         return self._from_rgb(planes) if layout.rgb else planes

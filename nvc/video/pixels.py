@@ -124,13 +124,22 @@ def _view(plane: av.video.plane.VideoPlane, rows: int, row_bytes: int) -> np.nda
     return lines[:, :row_bytes]
 
 
+def reformat(frame: av.VideoFrame, name: str, *, width: int = 0, height: int = 0) -> av.VideoFrame:
+    """``frame`` in pixel format ``name``, and size if given, by swscale, losslessly where it can.
+
+    One thread: with several, the vector writes of one slice run over its last line into the first
+    line of the next, and win against it now and then.
+    """
+    return frame.reformat(width or None, height or None, name, interpolation=EXACT, threads=1)
+
+
 def frame_planes(frame: av.VideoFrame, layout: PixelLayout) -> tuple[torch.Tensor, ...]:
     """The planes of a CPU frame: views of the decoder's memory wherever the format allows it.
 
     For RGB formats the three planes are R, G, B.
     """
     for name in layout.convert_to:
-        frame = frame.reformat(format=name, interpolation=EXACT)
+        frame = reformat(frame, name)
     height, width = frame.height, frame.width
     dtype = np.dtype(np.uint8 if layout.bit_depth == 8 else "<u2")
     if layout.semi_planar is not None:
