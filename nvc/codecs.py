@@ -31,7 +31,10 @@ class Codec(Protocol):
     def decode(
         self, units: Iterable[Unit], info: VideoInfo, *, device: torch.device | str = "cpu"
     ) -> Iterator[Frame]:
-        """Frames in order; their pts is their number in the stream."""
+        """Frames in order; their pts is their number in the stream.
+
+        A layered codec also takes ``layers``, how many of the coarsest to decode.
+        """
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class CodecEntry:
 
     ``rates``: the rate targets it can meet. ``renamed``: options whose name in the codec's own
     configuration is another. ``layered``: decoding fewer layers gives a coarser picture.
-    ``resumable``: an interrupted encode can go on from saved state.
+    ``resumable``: an interrupted encode can go on from saved state. ``whole_files``: a rate is met
+    as the size of a file of known length, not frame by frame.
     """
 
     name: str
@@ -63,11 +67,21 @@ class CodecEntry:
     renamed: dict[str, str] = field(default_factory=dict)
     layered: bool = False
     resumable: bool = False
+    whole_files: bool = False
 
 
 CODECS = {
     entry.name: entry
     for entry in (
+        CodecEntry(
+            name="dhvc",
+            module="nvc.predictive.codec",
+            factory="PredictiveCodec",
+            config="nvc.predictive.codec:EncodeOptions",
+            summary="predictive: one trained network for every rate, progressive, loss-tolerant",
+            rates=("qp", "bitrate", "size", "psnr"),
+            layered=True,
+        ),
         CodecEntry(
             name="hnerv",
             module="nvc.inr.codec",
@@ -77,6 +91,7 @@ CODECS = {
             rates=("size", "bitrate"),
             renamed={"gop": "group", "size": "size_bytes"},
             resumable=True,
+            whole_files=True,
         ),
     )
 }
@@ -102,7 +117,7 @@ def rate_target(**given: float | None) -> RateTarget | None:
 
 def _as_size(target: RateTarget, entry: CodecEntry, info: VideoInfo) -> RateTarget:
     """A bit rate as the size in bytes it makes of a video of known length."""
-    if target.kind != "bitrate":
+    if target.kind != "bitrate" or not entry.whole_files:
         return target
     if info.frame_count is None:
         raise UsageError(

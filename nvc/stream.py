@@ -127,8 +127,9 @@ class StreamFrames:
         else:
             units = reader.units(layers=self._layers)
         codec = make_decoder(reader.header.codec)
+        chosen = {} if self._layers is None else {"layers": self._layers}
         try:
-            for frame in codec.decode(units, self.info, device=self._device):
+            for frame in codec.decode(units, self.info, device=self._device, **chosen):
                 number = frame.pts
                 if stop is not None and number >= stop:
                     return

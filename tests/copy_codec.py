@@ -37,7 +37,9 @@ class CopyCodec:
             yield Unit(UnitType.FRAME, planes[0], number, 1, 0, key)
             yield Unit(UnitType.FRAME, b"".join(planes[1:]), number, 1, 1)
 
-    def decode(self, units: Iterable[Unit], info: VideoInfo, *, device="cpu") -> Iterator[Frame]:
+    def decode(
+        self, units: Iterable[Unit], info: VideoInfo, *, device="cpu", layers: int | None = None
+    ) -> Iterator[Frame]:
         frames = (unit for unit in units if unit.type == UnitType.FRAME)
         for number, parts in groupby(frames, key=lambda unit: unit.frame_start):
             payloads = {unit.layer: unit.payload for unit in parts}

@@ -18,7 +18,7 @@ from nvc.nn.planes import pack_planes
 from nvc.predictive.codec import EncodeOptions, PredictiveCodec
 from nvc.predictive.frame_coder import FrameCoder
 from nvc.predictive.network import KIND_INTER, KIND_INTRA
-from nvc.predictive.planes_io import padded_size, to_planes
+from nvc.predictive.planes_io import to_planes
 from nvc.predictive.sequence import SequenceEncoder
 from nvc.video.frames import Frame, VideoInfo
 
@@ -90,7 +90,7 @@ def test_any_size_format_and_depth(weights: str, size, chroma: str, depth: int) 
 def test_the_decoder_shows_what_the_encoder_saw(weights: str) -> None:
     """Closed loop: after inter frames the decoder's picture is the encoder's reference."""
     network = tiny_network().half().float()  # as the file holds it
-    coder = FrameCoder(network, padded_size(INFO, network.config.padding))
+    coder = FrameCoder(network, (INFO.height, INFO.width))
     encoder = SequenceEncoder(coder)
     frames = make_frames(INFO, 3)
     for number, frame in enumerate(frames):
@@ -155,15 +155,16 @@ def test_small_frames_are_packed_into_one_unit(
 def test_symbols_do_not_depend_on_the_means(weights: str) -> None:
     """A decoder whose means are off by 1e-3, in float64, with 2 threads, reads the same symbols."""
     network = tiny_network().half().float()
-    size = padded_size(INFO, network.config.padding)
+    shown = (INFO.height, INFO.width)
+    size = FrameCoder(network, shown).size
     planes = [to_planes(f, INFO, size, torch.zeros(1)) for f in make_frames(INFO, 2)]
-    intra = FrameCoder(network, size).encode(planes[0], 12, KIND_INTRA)
-    inter = FrameCoder(network, size).encode(planes[1], 12, KIND_INTER, memory=intra.memory)
+    intra = FrameCoder(network, shown).encode(planes[0], 12, KIND_INTRA)
+    inter = FrameCoder(network, shown).encode(planes[1], 12, KIND_INTER, memory=intra.memory)
     routes = [
-        FrameCoder(network, size),
-        FrameCoder(network, size, noise=1e-3),
-        FrameCoder(tiny_network().half().double(), size),
-        FrameCoder(network.to(memory_format=torch.channels_last), size),
+        FrameCoder(network, shown),
+        FrameCoder(network, shown, noise=1e-3),
+        FrameCoder(tiny_network().half().double(), shown),
+        FrameCoder(network.to(memory_format=torch.channels_last), shown),
     ]
     codes = []
     for route in routes:

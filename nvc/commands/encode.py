@@ -48,6 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--lr", type=options.positive, help="learning rate of the fit")
     group.add_argument("--batch-size", type=options.at_least(1), metavar="N", help="frames a step")
     group.add_argument("--seed", type=options.at_least(0), metavar="N", help="of the fit")
+    group.add_argument(
+        "--reset", type=options.at_least(1), metavar="N", help="frames a lost unit can spoil (dhvc)"
+    )
+    group.add_argument(
+        "--jobs", type=options.at_least(1), metavar="N", help="GOPs encoded side by side (dhvc)"
+    )
+    group.add_argument("--weights", metavar="NAME", help="trained weights: a name or a file (dhvc)")
     group.add_argument("--resume", action="store_true", help="go on with an interrupted fit")
 
     options.add_raw_input(parser)
@@ -66,8 +73,9 @@ def run(args: argparse.Namespace) -> int:
     options.check_output(args.output, overwrite=args.overwrite, json_output=args.json)
     from nvc import api
 
-    names = ("gop", "epochs", "size_params", "lr", "batch_size", "seed", "qp", "bitrate", "size")
-    given = {name: getattr(args, name) for name in (*names, "psnr")}
+    rates = ("qp", "bitrate", "size", "psnr")
+    own = ("gop", "epochs", "size_params", "lr", "batch_size", "seed", "reset", "jobs", "weights")
+    given = {name: getattr(args, name) for name in (*rates, *own)}
     given = {name: value for name, value in given.items() if value is not None}
     if args.resume:
         given["resume"] = True

@@ -53,7 +53,7 @@ class FitConfig:
     warmup: float = 0.1
     embedding: EmbeddingSource = "pooled"
     quantise_from: float = 0.65
-    noise_share: float = 0.6
+    noise_share: float = 0.3
     group: int = 256
     seed: int = 0
     precision: Precision = "auto"

@@ -18,7 +18,7 @@ from nvc.predictive.checkpoint import shared_network
 from nvc.predictive.frame_coder import FrameCoder
 from nvc.predictive.network import KIND_INTER, KIND_INTRA, KIND_RESET
 from nvc.predictive.parallel import encode_gops
-from nvc.predictive.planes_io import padded_size, to_frame, to_planes
+from nvc.predictive.planes_io import to_frame, to_planes
 from nvc.predictive.ratecontrol import BitrateControl, ConstantQp, PsnrControl, RateControl
 from nvc.predictive.sequence import SequenceDecoder, SequenceEncoder
 from nvc.video.frames import Frame, VideoInfo
@@ -35,7 +35,7 @@ class EncodeOptions:
     At most one of qp (0 best .. 63), bitrate (bit/s), size (bytes of the coded video) and psnr (dB,
     (6Y + U + V) / 8); without any, QP 32. gop: frames from one intra frame to the next; reset:
     frames after which statistics start anew, so that a lost unit costs at most that many frames of
-    its layer; jobs: GOPs encoded side by side in processes, at constant QP; weights: a shipped name
+    its layer; intra_gain: QPs by which intra frames are finer, since others refer to them; jobs: GOPs encoded side by side in processes, at constant QP; weights: a shipped name
     or a .safetensors path.
     """
 
@@ -45,6 +45,7 @@ class EncodeOptions:
     psnr: float | None = None
     gop: int = 32
     reset: int = 8
+    intra_gain: int = 0
     jobs: int = 1
     weights: str = "dhvc_s"
 
@@ -61,6 +62,7 @@ class EncodeOptions:
             "psnr": (10, 80),
             "gop": (1, 65535),
             "reset": (1, 65535),
+            "intra_gain": (0, QP_COUNT - 1),
             "jobs": (1, 256),
         }
         for name, (low, high) in ranges.items():
@@ -144,7 +146,7 @@ def encode_frames(
 ) -> Iterator[Unit]:
     """FRAME units of consecutive frames, numbered from `first`, which starts a GOP."""
     network, _ = shared_network(by_name(options.weights), device)
-    encoder = SequenceEncoder(FrameCoder(network, padded_size(info, network.config.padding)))
+    encoder = SequenceEncoder(FrameCoder(network, (info.height, info.width)))
     like = next(network.parameters())
     control = _control(options, info)
     for number, frame in enumerate(frames, start=first):
@@ -154,6 +156,8 @@ def encode_frames(
             kind = KIND_RESET
         planes = to_planes(frame, info, encoder.coder.size, like)
         qp = control.qp(intra=kind == KIND_INTRA)
+        if kind == KIND_INTRA:
+            qp = max(0, qp - options.intra_gain)
         units = [
             Unit(UnitType.FRAME, payload, number, 1, layer, kind == KIND_INTRA and layer == 0)
             for layer, payload in enumerate(encoder.encode(planes, qp, kind))
@@ -201,4 +205,4 @@ def _open(payload: bytes, info: VideoInfo, device: str) -> SequenceDecoder:
             f"this program reads version {CONFIG_VERSION}"
         )
     network, _ = shared_network(by_hash(payload[1:]), device)
-    return SequenceDecoder(FrameCoder(network, padded_size(info, network.config.padding)))
+    return SequenceDecoder(FrameCoder(network, (info.height, info.width)))

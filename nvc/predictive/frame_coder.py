@@ -9,7 +9,9 @@ symbol is 0.
 from __future__ import annotations
 
 import binascii
+import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -19,7 +21,7 @@ from nvc.entropy import rans
 from nvc.entropy.tables import gaussian_tables
 from nvc.errors import StreamError
 from nvc.nn.planes import enlarge_planes, pack_planes, shrink_planes, unpack_planes
-from nvc.predictive.level import History, Level, Prediction
+from nvc.predictive.level import History, Level, Prediction, qp_lambda
 from nvc.predictive.network import KIND_INTRA, Memory, Planes, PredictiveNetwork
 from nvc.predictive.scales import (
     SKIP_BELOW,
@@ -28,6 +30,12 @@ from nvc.predictive.scales import (
     magnitude_code,
     rounded,
 )
+
+_LARGEST = 1 << 20  # symbols are held to this
+_COSTED = 31  # symbols above this are rounded plainly
+# What a squared error is worth in bits, in units of lambda: more than 1, since later frames refer
+# to this one; coarser scales count as the training loss weighs them (measured, docs/predictive.md).
+_PRICES = {1: 3.5, 4: 1.1, 8: 2.2}
 
 
 @dataclass
@@ -51,15 +59,17 @@ class DecodedFrame:
 class FrameCoder:
     """Codes frames of one size with one network. Not for two threads at once.
 
-    noise: standard deviation of a disturbance of the means, to prove that symbols do not depend on
+    shown: height and width of the picture; `size` is what they are padded to. noise: standard deviation of a disturbance of the means, to prove that symbols do not depend on
     them (tests only).
     """
 
     def __init__(
-        self, network: PredictiveNetwork, size: tuple[int, int], *, noise: float = 0.0
+        self, network: PredictiveNetwork, shown: tuple[int, int], *, noise: float = 0.0
     ) -> None:
         self.network = network.eval()
-        self.size = size
+        padding = network.config.padding
+        self.size = (-(-shown[0] // padding) * padding, -(-shown[1] // padding) * padding)
+        self.shown = shown
         self.noise = noise
         parameter = next(network.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
@@ -162,16 +172,17 @@ class LayerCoder:
         self.mask, *self.positions = coder.halves(*self.shape[-2:])
         self.shared = level.scales.prepare(history.past, history.coarse, history.motion)
         self.tables = gaussian_tables()
+        self.price = _PRICES[level.config.shrink] * float(qp_lambda(qp))
 
     def encode(self, residual: Tensor) -> tuple[bytes, Tensor, Tensor]:
         """Residual (1, latent, h, w) -> (payload, decoded residual, symbols)."""
-        residual = residual.to(self.coder.dtype)
+        residual = self._cut(residual.to(self.coder.dtype))
         index = self._index(None, 0)
-        k_first = self._symbols(residual / self.step, index) * self.mask
+        k_first = self._symbols(residual / self.step * self.mask, index)
         mean = self._mean(k_first)
         first, first_tables = self._take(k_first, index, 0)
         index = self._index(k_first, 1)
-        k_second = self._symbols((residual - mean) / self.step, index) * (1 - self.mask)
+        k_second = self._symbols((residual - mean) / self.step * (1 - self.mask), index)
         second, second_tables = self._take(k_second, index, 1)
         k = k_first + k_second
         symbols = np.concatenate([first, second], axis=None)
@@ -194,6 +205,13 @@ class LayerCoder:
         k = k_first + k_second
         return self._mean(k_first) + k.to(self.coder.dtype) * self.step, k
 
+    def _cut(self, residual: Tensor) -> Tensor:
+        """Nothing is coded for cells that lie in the padding alone."""
+        rows, columns = (-(-side // self.level.config.stride) for side in self.coder.shown)
+        residual[:, :, rows:] = 0
+        residual[:, :, :, columns:] = 0
+        return residual
+
     def _index(self, k_first: Tensor | None, step: int) -> Tensor:
         first = None
         if k_first is not None:
@@ -206,9 +224,19 @@ class LayerCoder:
             mean = mean + torch.randn_like(mean) * self.coder.noise
         return mean
 
-    @staticmethod
-    def _symbols(unit: Tensor, index: Tensor) -> Tensor:
-        return unit.round().masked_fill(index < SKIP_BELOW, 0).clamp(-(1 << 20), 1 << 20)
+    def _symbols(self, unit: Tensor, index: Tensor) -> Tensor:
+        """Rounded symbols, each one nearer to zero where that saves more bits than it costs."""
+        k = unit.round().masked_fill(index < SKIP_BELOW, 0).clamp(-_LARGEST, _LARGEST)
+        at = k.abs().gt(0).nonzero(as_tuple=True)
+        size = k[at].abs()
+        code = size.clamp(max=_COSTED).long()
+        table = index[at].long()
+        costs = _code_lengths().to(k.device)
+        saved = costs[table, code] - costs[table, code - 1]
+        step = self.step[:, :, 0, 0][at[0], at[1]]
+        harm = self.price * step.square() * (2 * (unit[at].abs() - size) + 1)
+        k[at] -= k[at].sign() * (saved > harm) * (size <= _COSTED)
+        return k
 
     def _take(self, k: Tensor, index: Tensor, half: int) -> tuple[np.ndarray, np.ndarray]:
         at = self.positions[half]
@@ -224,6 +252,23 @@ class LayerCoder:
         whole[:, at] = symbols
         k = torch.from_numpy(whole).view(self.shape).to(self.coder.device)
         return k, symbols
+
+
+@lru_cache(maxsize=1)
+def _code_lengths() -> Tensor:
+    """Bits of the symbol of each magnitude under each table, (64, _COSTED + 1) float32."""
+    tables = gaussian_tables()
+    rows = torch.empty(len(tables), _COSTED + 1)
+    for number in range(len(tables)):
+        start, size = int(tables.starts[number]), int(tables.sizes[number])
+        centre = -int(tables.offsets[number])
+        bits = torch.from_numpy(tables.costs[start : start + size + 1].astype(np.float32)) / 16
+        for magnitude in range(_COSTED + 1):
+            inside = centre + magnitude < size
+            # Past the table's end an escape: its own code, a sign, an Exp-Golomb code.
+            beyond = 2 * math.log2(1 + max(0, centre + magnitude - size + 1)) + 2
+            rows[number, magnitude] = bits[centre + magnitude] if inside else bits[size] + beyond
+    return rows
 
 
 def _checksum(*halves: np.ndarray) -> bytes:

@@ -10,14 +10,6 @@ from nvc.predictive.network import Planes
 from nvc.video.frames import Frame, VideoInfo
 
 
-def padded_size(info: VideoInfo, multiple: int) -> tuple[int, int]:
-    """Height and width rounded up to the network's multiple."""
-    return (
-        -(-info.height // multiple) * multiple,
-        -(-info.width // multiple) * multiple,
-    )
-
-
 def to_planes(frame: Frame, info: VideoInfo, size: tuple[int, int], like: Tensor) -> Planes:
     """Frame -> Y (1,1,H,W), U, V (1,1,H/2,W/2) in [0,1], edges repeated up to `size`.
 

@@ -24,6 +24,7 @@ from nvc.errors import StreamError
 from nvc.nn.blocks import QP_COUNT
 from nvc.predictive.frame_coder import FrameCoder
 from nvc.predictive.level import qp_lambda
+from nvc.predictive.motion import VECTOR_BLOCK
 from nvc.predictive.motion_search import search_motion
 from nvc.predictive.network import KIND_INTER, KIND_INTRA, KIND_RESET, Memory, Planes
 from nvc.predictive.vectors import decode_vectors, encode_vectors
@@ -68,7 +69,9 @@ class SequenceEncoder:
                 previous=self.field,
                 weight=motion_weight(qp),
             )
-            motion = encode_vectors(self.field)
+            rows, columns = vector_grid(self.coder.shown)
+            self.field = _extended(self.field[:rows, :columns], self.field.shape[:2])
+            motion = encode_vectors(self.field[:rows, :columns])
             vectors = _as_tensor(self.field, self.coder.device)
         coded = self.coder.encode(planes, qp, kind, memory=self.memory, vectors=vectors)
         self.memory = coded.memory
@@ -190,8 +193,9 @@ class SequenceDecoder:
             length, start = read_varint(payload, 2, len(payload), limit=len(payload))
             if start + length > len(payload):
                 raise StreamError("the motion field is cut off")
-            rows, columns = self.coder.size[0] // 8, self.coder.size[1] // 8
+            rows, columns = vector_grid(self.coder.shown)
             field = decode_vectors(payload[start : start + length], rows, columns)
+            field = _extended(field, vector_grid(self.coder.size))
             start += length
         return _Base(payload[1] & ~_PACKED, field, _split(payload, start))
 
@@ -216,10 +220,22 @@ def _split(payload: bytes, start: int) -> dict[int, bytes]:
 def motion_weight(qp: int) -> float:
     """Cost of a bit of motion in sums of absolute differences of 8-bit luma.
 
-    From D + R / lambda with D in squared 8-bit levels, its root taken as x264 does for SAD.
+    From D + R / lambda with D in squared 8-bit levels, its root taken as x264 does for SAD; the
+    factor 1.5 is measured (docs/predictive.md).
     """
     lambda_qp = float(qp_lambda(torch.tensor(qp)))
-    return 255 / math.sqrt(0.75 * lambda_qp)
+    return 1.5 * 255 / math.sqrt(0.75 * lambda_qp)
+
+
+def vector_grid(size: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of the vectors that cover a picture of this height and width."""
+    return -(-size[0] // VECTOR_BLOCK), -(-size[1] // VECTOR_BLOCK)
+
+
+def _extended(field: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Repeat the last row and column of a field out to the padded grid."""
+    rows, columns = grid[0] - field.shape[0], grid[1] - field.shape[1]
+    return np.pad(field, ((0, rows), (0, columns), (0, 0)), mode="edge")
 
 
 def _luma8(planes: Planes) -> np.ndarray:

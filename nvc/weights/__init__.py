@@ -46,6 +46,6 @@ def by_hash(digest: bytes) -> Path:
             return path
     names = ", ".join(path.stem for path in available()) or "none"
     raise InputError(
-        f"the stream was made with weights {digest.hex()}, which are not here (there are: {names}); "
+        f"the stream was made with weights {digest.hex()}, which are not here (here: {names}); "
         f"put them in a folder named by {VARIABLE}, or install the version of nvc that made it"
     )
