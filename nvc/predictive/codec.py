@@ -33,10 +33,11 @@ class EncodeOptions:
     """Options of `nvc encode --codec dhvc`.
 
     At most one of qp (0 best .. 63), bitrate (bit/s), size (bytes of the coded video) and psnr (dB,
-    (6Y + U + V) / 8); without any, QP 32. gop: frames from one intra frame to the next; reset:
+    (6Y + U + V) / 8); without any, QP 32. gop: frames from one intra frame to the next. reset:
     frames after which statistics start anew, so that a lost unit costs at most that many frames of
-    its layer; intra_gain: QPs by which intra frames are finer, since others refer to them; jobs: GOPs encoded side by side in processes, at constant QP; weights: a shipped name
-    or a .safetensors path.
+    its layer. intra_gain: QPs by which intra frames are finer, since others refer to them. jobs:
+    GOPs encoded side by side in processes, at constant QP. weights: a shipped name or a
+    .safetensors path.
     """
 
     qp: int | None = None
@@ -45,7 +46,7 @@ class EncodeOptions:
     psnr: float | None = None
     gop: int = 32
     reset: int = 8
-    intra_gain: int = 0
+    intra_gain: int = 6
     jobs: int = 1
     weights: str = "dhvc_s"
 

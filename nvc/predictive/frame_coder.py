@@ -59,8 +59,8 @@ class DecodedFrame:
 class FrameCoder:
     """Codes frames of one size with one network. Not for two threads at once.
 
-    shown: height and width of the picture; `size` is what they are padded to. noise: standard deviation of a disturbance of the means, to prove that symbols do not depend on
-    them (tests only).
+    shown: height and width of the picture; `size` is what they are padded to. noise: standard
+    deviation of a disturbance of the means, to prove that symbols do not depend on them (tests).
     """
 
     def __init__(
