@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import secrets
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -18,6 +15,7 @@ from nvc.bitstream.writer import StreamWriter
 from nvc.codecs import DEFAULT_CODEC, codec_entry, make_encoder, rate_target
 from nvc.device import choose_device, set_threads
 from nvc.errors import InputError, StreamError, UsageError
+from nvc.files import check_output, opened, whole_file
 from nvc.player import Video
 from nvc.stream import StreamFrames, header_of, timed
 from nvc.video.encode import CONTAINERS
@@ -101,7 +99,7 @@ def encode(
         open_video(
             path, start=start, frames=frames, crop=crop, device=chosen, raw=raw, audio=audio
         ) as reader,
-        _output(out, overwrite=overwrite) as file,
+        whole_file(out, overwrite=overwrite) as file,
     ):
         info = reader.info
         encoder = make_encoder(
@@ -154,9 +152,9 @@ def decode(
     began = time.monotonic()
     chosen = choose_device(device)
     set_threads(threads)
-    _refuse_existing(out, overwrite=overwrite)
+    check_output(out, overwrite=overwrite)
     count = 0
-    with _input(path) as (file, name):
+    with opened(path) as (file, name):
         reader = StreamReader(file, name=name, partial=partial)
         stream = StreamFrames(reader, device=chosen, layers=layers)
         total = stream.info.frame_count
@@ -197,42 +195,3 @@ def open(
 def _holds_audio(out: str | os.PathLike[str]) -> bool:
     """Whether the kind of output can hold sound; who asks for y4m or pictures expects none."""
     return Path(out).suffix.lower() in CONTAINERS
-
-
-def _refuse_existing(out: str | os.PathLike[str], *, overwrite: bool) -> None:
-    path = Path(out)
-    if os.fspath(out) != "-" and not overwrite and path.is_file():
-        raise UsageError(f"{path} exists already: give another name, or overwrite it (-y)")
-
-
-@contextmanager
-def _output(out: str | os.PathLike[str], *, overwrite: bool) -> Iterator[BinaryIO]:
-    """A binary file that gets its name only when all went well; stdout for ``-``."""
-    if os.fspath(out) == "-":
-        yield sys.stdout.buffer
-        return
-    path = Path(out)
-    _refuse_existing(path, overwrite=overwrite)
-    if path.exists() and not path.is_file():
-        # A device or a named pipe is written in place.
-        with path.open("wb") as file:
-            yield file
-        return
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with temporary.open("xb") as file:
-            yield file
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def _input(path: str | os.PathLike[str] | BinaryIO) -> Iterator[tuple[BinaryIO, str]]:
-    if not isinstance(path, str | os.PathLike):
-        yield path, str(getattr(path, "name", "stream"))
-    elif os.fspath(path) == "-":
-        yield sys.stdin.buffer, "stdin"
-    else:
-        with Path(path).open("rb") as file:
-            yield file, str(path)

@@ -77,6 +77,7 @@ def copy_codec(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         summary="stores samples",
         rates=("qp", "bitrate", "size"),
         layered=True,
+        whole_files=True,
     )
     monkeypatch.setitem(nvc.codecs.CODECS, "nerv", entry)
     yield "nerv"

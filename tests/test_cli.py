@@ -41,12 +41,15 @@ def error_line(capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_help_is_instant_and_lists_what_is_there(capsys) -> None:
     def seconds() -> float:
-        began = time.perf_counter()
+        # Of the processor, not of the clock: on a busy machine that tells nothing of nvc.
+        before = os.times()
         done = subprocess.run([*NVC, "--help"], capture_output=True, text=True, check=True)
+        after = os.times()
         assert all(name in done.stdout for name in COMMANDS)
-        return time.perf_counter() - began
+        user = after.children_user - before.children_user
+        return user + after.children_system - before.children_system
 
-    assert min(seconds() for _ in range(5)) < 0.3
+    assert min(seconds() for _ in range(3)) < 0.3
     with pytest.raises(SystemExit) as stop:
         main(["--help"])
     assert stop.value.code == 0
@@ -206,6 +209,10 @@ def test_headerless_input_by_flags(tmp_path, copy_codec, stream, capsys) -> None
 def test_pictures_are_written(stream, tmp_path) -> None:
     assert main(["decode", str(stream), str(tmp_path / "f_%03d.png"), "--frames", "2"]) == 0
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["f_001.png", "f_002.png"]
+    again = ["decode", str(stream), str(tmp_path / "f_%03d.png"), "--frames", "2"]
+    assert main(again) == 2, "pictures are replaced unasked"
+    assert main([*again, "-y"]) == 0
+    assert main(["decode", str(stream), "/dev/null", "--format", "yuv"]) == 0
 
 
 def test_hardware_report(capsys) -> None:

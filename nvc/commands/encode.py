@@ -54,6 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--jobs", type=options.at_least(1), metavar="N", help="GOPs encoded side by side (dhvc)"
     )
+    group.add_argument(
+        "--no-pack",
+        dest="pack",
+        action="store_const",
+        const=False,
+        help="a unit for every layer, also of small frames, for a lossy channel (dhvc)",
+    )
     group.add_argument("--weights", metavar="NAME", help="trained weights: a name or a file (dhvc)")
     group.add_argument("--resume", action="store_true", help="go on with an interrupted fit")
 
@@ -74,7 +81,8 @@ def run(args: argparse.Namespace) -> int:
     from nvc import api
 
     rates = ("qp", "bitrate", "size", "psnr")
-    own = ("gop", "epochs", "size_params", "lr", "batch_size", "seed", "reset", "jobs", "weights")
+    own = ("gop", "epochs", "size_params", "lr", "batch_size", "seed")
+    own += ("reset", "jobs", "pack", "weights")
     given = {name: getattr(args, name) for name in (*rates, *own)}
     given = {name: value for name, value in given.items() if value is not None}
     if args.resume:

@@ -8,9 +8,9 @@ import math
 import re
 import sys
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nvc import files
 from nvc.errors import UsageError
 
 if TYPE_CHECKING:
@@ -167,20 +167,9 @@ def raw_format(args: argparse.Namespace, name: str) -> RawFormat | None:
 
 def check_output(out: str, *, overwrite: bool, json_output: bool) -> None:
     """Raise UsageError before any work when the output may not be written."""
-    if out == "-":
-        if json_output:
-            raise UsageError("--json and the output - both want stdout: give the output a name")
-        return
-    path = Path(out)
-    if not overwrite and "%" not in path.name and path.exists() and not is_device(path):
-        raise UsageError(f"{out} exists already: give another name, or -y to replace it")
-    if not path.parent.is_dir():
-        raise UsageError(f"{out}: there is no folder {path.parent}")
-
-
-def is_device(path: Path) -> bool:
-    """Whether the path is there and is no ordinary file: /dev/null, a named pipe."""
-    return path.exists() and not path.is_file() and not path.is_dir()
+    if out == "-" and json_output:
+        raise UsageError("--json and the output - both want stdout: give the output a name")
+    files.check_output(out, overwrite=overwrite)
 
 
 def print_json(result: dict[str, Any]) -> None:

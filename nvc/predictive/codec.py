@@ -36,8 +36,9 @@ class EncodeOptions:
     (6Y + U + V) / 8); without any, QP 32. gop: frames from one intra frame to the next. reset:
     frames after which statistics start anew, so that a lost unit costs at most that many frames of
     its layer. intra_gain: QPs by which intra frames are finer, since others refer to them. jobs:
-    GOPs encoded side by side in processes, at constant QP. weights: a shipped name or a
-    .safetensors path.
+    GOPs encoded side by side in processes, at constant QP. pack: put the layers of a small frame
+    into one unit; without it each layer is a unit of its own, which a lossy channel wants. weights:
+    a shipped name or a .safetensors path.
     """
 
     qp: int | None = None
@@ -48,6 +49,7 @@ class EncodeOptions:
     reset: int = 8
     intra_gain: int = 6
     jobs: int = 1
+    pack: bool = True
     weights: str = "dhvc_s"
 
     def __post_init__(self) -> None:
@@ -147,7 +149,7 @@ def encode_frames(
 ) -> Iterator[Unit]:
     """FRAME units of consecutive frames, numbered from `first`, which starts a GOP."""
     network, _ = shared_network(by_name(options.weights), device)
-    encoder = SequenceEncoder(FrameCoder(network, (info.height, info.width)))
+    encoder = SequenceEncoder(FrameCoder(network, (info.height, info.width)), pack=options.pack)
     like = next(network.parameters())
     control = _control(options, info)
     for number, frame in enumerate(frames, start=first):

@@ -7,8 +7,8 @@ length as a varint, then its bytes), then the symbols. Of the other layers only 
 are written, so a decoder knows a lost layer from an empty one.
 
 A small frame is packed whole into the unit of layer 0, since three units cost more than they are
-worth: bit 7 of the second byte is set, and the symbols of the layers follow each other, each but
-the last behind its length as a varint.
+worth (an encoder for a lossy channel leaves that): bit 7 of the second byte is set, and the symbols
+of the layers follow each other, each but the last behind its length as a varint.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ _PACKED = 128
 class SequenceEncoder:
     """Codes consecutive frames: keeps the memory, searches the motion, packs the payloads."""
 
-    def __init__(self, coder: FrameCoder) -> None:
+    def __init__(self, coder: FrameCoder, *, pack: bool = True) -> None:
         self.coder = coder
+        self.pack = pack
         self.sends = coder.network.config.reference == "sent"
         self.memory: Memory | None = None
         self.field: np.ndarray | None = None
@@ -79,7 +80,7 @@ class SequenceEncoder:
         there = sum(1 << number for number, payload in enumerate(coded.layers) if payload)
         field = b"" if kind == KIND_INTRA or not self.sends else pack_varint(len(motion)) + motion
         parts = [payload for payload in coded.layers if payload]
-        if sum(map(len, parts)) < PACK_BELOW:
+        if self.pack and sum(map(len, parts)) < PACK_BELOW:
             sized = [pack_varint(len(part)) + part for part in parts[:-1]]
             body = b"".join((*sized, *parts[-1:]))
             return [head + bytes([there | _PACKED]) + field + body]
