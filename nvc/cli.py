@@ -15,6 +15,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 
+from nvc.device import keep_freed_memory
 from nvc.errors import NvcError
 from nvc.version import __version__
 
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Read when torch loads. Waiting threads that spin for long stall everything as soon as
     # another process wants the same cores: a fit under such load ran 5 times slower.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    keep_freed_memory()
     debug = args.debug or os.environ.get("NVC_DEBUG", "0") not in ("", "0")
     try:
         code = args.run(args)

@@ -96,7 +96,7 @@ CODECS = {
     )
 }
 
-DEFAULT_CODEC = "hnerv"
+DEFAULT_CODEC = "dhvc"
 
 
 def codec_entry(name: str) -> CodecEntry:

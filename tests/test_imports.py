@@ -38,7 +38,7 @@ BELOW: dict[str, set[str]] = {
         *("predictive", "data"),
         *CODERS,
     },
-    "cli": {"commands"},
+    "cli": {"commands", "device"},
     "__main__": {"cli"},
     "__init__": {"api", "player", "video"},
 }

@@ -44,7 +44,7 @@ class FitConfig:
     epochs: int | None = None
     size_params: int | None = None
     size_bytes: int | None = None
-    bits_per_value: float = 5.5
+    bits_per_value: float = 6.0
     batch_size: int = 2
     optimizer: Optimiser = "muon"
     lr: float | None = None

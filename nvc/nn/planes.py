@@ -21,26 +21,33 @@ CHROMA_GAIN = math.sqrt(4 / 8)  # a 4:2:0 chroma sample stands for four luma pix
 
 
 def pack_planes(planes: Sequence[Tensor]) -> Tensor:
-    """Y (B,1,H,W), U and V (B,1,H/2,W/2) in [0,1] -> (B, 96, H/8, W/8); H, W multiples of 8."""
+    """Y (B,1,H,W), U and V (B,1,H/2,W/2) in [0,1] -> (B, 96, H/8, W/8), channels_last.
+
+    H and W are multiples of 8.
+    """
     y, u, v = planes
-    return torch.cat(
-        (
-            F.pixel_unshuffle((y - 0.5) * LUMA_GAIN, 8),  # (B, 64, H/8, W/8)
-            F.pixel_unshuffle((u - 0.5) * CHROMA_GAIN, 4),  # (B, 16, H/8, W/8)
-            F.pixel_unshuffle((v - 0.5) * CHROMA_GAIN, 4),
-        ),
-        dim=1,
+    cells = (
+        F.pixel_unshuffle(y, 8),  # (B, 64, H/8, W/8)
+        F.pixel_unshuffle(u, 4),  # (B, 16, H/8, W/8)
+        F.pixel_unshuffle(v, 4),
     )
+    packed = torch.cat(cells, dim=1).contiguous(memory_format=torch.channels_last)
+    gain = _gains(packed)
+    return torch.addcmul(gain * -0.5, packed, gain)
 
 
 def unpack_planes(packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(B, 96, h, w) -> Y (B,1,8h,8w), U and V (B,1,4h,4w), unclipped, around [0,1]."""
-    y, u, v = packed.split((64, 16, 16), dim=1)
-    return (
-        F.pixel_shuffle(y, 8) / LUMA_GAIN + 0.5,
-        F.pixel_shuffle(u, 4) / CHROMA_GAIN + 0.5,
-        F.pixel_shuffle(v, 4) / CHROMA_GAIN + 0.5,
-    )
+    half = packed.new_full((1, PACKED_CHANNELS, 1, 1), 0.5)
+    y, u, v = torch.addcmul(half, packed, 1 / _gains(packed)).split((64, 16, 16), dim=1)
+    return F.pixel_shuffle(y, 8), F.pixel_shuffle(u, 4), F.pixel_shuffle(v, 4)
+
+
+def _gains(like: Tensor) -> Tensor:
+    """Scale of every packed channel, (1, 96, 1, 1)."""
+    gains = like.new_full((1, PACKED_CHANNELS, 1, 1), CHROMA_GAIN)
+    gains[:, :64] = LUMA_GAIN
+    return gains
 
 
 def shrink_planes(planes: Sequence[Tensor], factor: int) -> tuple[Tensor, ...]:

@@ -22,7 +22,9 @@ import torch
 from nvc.bitstream.bits import pack_varint, read_varint
 from nvc.errors import StreamError
 from nvc.nn.blocks import QP_COUNT
-from nvc.predictive.frame_coder import FrameCoder
+from nvc.nn.planes import enlarge_planes
+from nvc.predictive.conceal import carried_motion, detail_of_past
+from nvc.predictive.frame_coder import DecodedFrame, FrameCoder
 from nvc.predictive.level import qp_lambda
 from nvc.predictive.motion import VECTOR_BLOCK
 from nvc.predictive.motion_search import search_motion
@@ -101,7 +103,8 @@ class SequenceDecoder:
     """Decodes consecutive frames from whatever units arrived.
 
     A layer can be read when its own unit and those of the coarser layers of the frame are there,
-    and the statistics it needs of the past are whole (or not used: intra and reset frames).
+    and the statistics it needs of the past are whole (or not used: intra and reset frames). What
+    cannot be read is concealed as nvc.predictive.conceal says.
     """
 
     def __init__(self, coder: FrameCoder) -> None:
@@ -110,7 +113,7 @@ class SequenceDecoder:
         self.sends = config.reference == "sent"
         self.count = len(config.levels)
         self.memory: Memory | None = None
-        self.field: np.ndarray | None = None
+        self.fields: list[np.ndarray | None] = [None, None]  # of the last frame, the one before
         self.whole = [False] * self.count
         self.damaged = False
         self.qp = QP_COUNT // 2
@@ -127,26 +130,26 @@ class SequenceDecoder:
             self.damaged = True
             if self.memory is not None:
                 kind = KIND_INTER
-        vectors = None
-        if kind == KIND_INTRA:
-            self.memory = self.field = None
-        elif self.memory is None:
+        if kind != KIND_INTRA and self.memory is None:
             kind = KIND_INTRA  # nothing to refer to: a stream entered in the middle
             base = None
-        elif self.sends:
-            if base is not None:
-                self.field = base.field
-            if self.field is not None:
-                vectors = _as_tensor(self.field, self.coder.device)
         payloads = self._payloads(parts, base, kind, count)
-        decoded = self.coder.decode(
-            payloads,
-            qp,
-            kind,
-            memory=self.memory,
-            vectors=vectors,
-            layers=count,
-        )
+        if kind == KIND_INTRA:
+            decoded = self.coder.decode(payloads, qp, kind, layers=count)
+            if self.memory is not None and None in payloads:
+                decoded = self._with_detail(decoded, payloads.index(None), count)
+        else:
+            if self.sends:
+                moved = carried_motion(*self.fields) if base is None else base.field
+                self.fields = [moved, self.fields[0]]
+            decoded = self.coder.decode(
+                payloads,
+                qp,
+                kind,
+                memory=self.memory,
+                vectors=self._vectors(),
+                layers=count,
+            )
         for layer, (payload, used) in enumerate(zip(payloads, decoded.used, strict=False)):
             if payload is not None and not used and not self.damaged:
                 raise StreamError(
@@ -155,6 +158,26 @@ class SequenceDecoder:
         self.memory, self.qp = decoded.memory, qp
         self.whole = [*decoded.used, *([False] * (self.count - len(decoded.used)))]
         return decoded.picture
+
+    def _vectors(self) -> torch.Tensor | None:
+        field = self.fields[0]
+        return None if field is None else _as_tensor(field, self.coder.device)
+
+    def _with_detail(self, decoded: DecodedFrame, lost: int, count: int) -> DecodedFrame:
+        """An intra frame of which the layers from `lost` on are missing, with older detail."""
+        self.fields = [carried_motion(*self.fields), self.fields[0]]
+        past = self.coder.decode(
+            [None] * count,
+            self.qp,
+            KIND_INTER,
+            memory=self.memory,
+            vectors=self._vectors(),
+            layers=count,
+        )
+        shrinks = [level.shrink for level in self.coder.network.config.levels[:count]]
+        memory = detail_of_past(decoded.memory, past.memory, lost, shrinks)
+        picture = enlarge_planes(memory.pictures[-1], shrinks[-1])
+        return DecodedFrame(picture, memory, decoded.used)
 
     def _payloads(
         self, parts: dict[int, bytes], base: _Base | None, kind: int, count: int
