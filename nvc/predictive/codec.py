@@ -35,7 +35,9 @@ class EncodeOptions:
     At most one of qp (0 best .. 63), bitrate (bit/s), size (bytes of the coded video) and psnr (dB,
     (6Y + U + V) / 8); without any, QP 32. gop: frames from one intra frame to the next. reset:
     frames after which statistics start anew, so that a lost unit costs at most that many frames of
-    its layer. intra_gain: QPs by which intra frames are finer, since others refer to them. jobs:
+    its layer. intra_gain: QPs by which intra frames are finer, since others refer to them. qp_cycle:
+    added to the QP of inter frames by their place in the GOP, over and over, so that now and then
+    one is finer for those after it. jobs:
     GOPs encoded side by side in processes, at constant QP. pack: put the layers of a small frame
     into one unit; without it each layer is a unit of its own, which a lossy channel wants. weights:
     a shipped name or a .safetensors path.
@@ -48,6 +50,7 @@ class EncodeOptions:
     gop: int = 32
     reset: int = 8
     intra_gain: int = 6
+    qp_cycle: tuple[int, ...] = (-8, 3, 3, 3, 0, 3, 3, 3)
     jobs: int = 1
     pack: bool = True
     weights: str = "dhvc_s"
@@ -72,6 +75,8 @@ class EncodeOptions:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise UsageError(f"{name} is {value}; allowed: {low} to {high}")
+        if not self.qp_cycle or not all(-QP_COUNT < step < QP_COUNT for step in self.qp_cycle):
+            raise UsageError(f"qp_cycle is {self.qp_cycle}; allowed: QP differences, at least one")
         if self.jobs > 1 and targets not in ([], ["qp"]):
             raise UsageError(f"jobs {self.jobs} with {targets[0]}: jobs need a constant QP")
 
@@ -160,7 +165,10 @@ def encode_frames(
         planes = to_planes(frame, info, encoder.coder.size, like)
         qp = control.qp(intra=kind == KIND_INTRA)
         if kind == KIND_INTRA:
-            qp = max(0, qp - options.intra_gain)
+            qp -= options.intra_gain
+        else:
+            qp += options.qp_cycle[position % len(options.qp_cycle)]
+        qp = min(max(qp, 0), QP_COUNT - 1)
         units = [
             Unit(UnitType.FRAME, payload, number, 1, layer, kind == KIND_INTRA and layer == 0)
             for layer, payload in enumerate(encoder.encode(planes, qp, kind))
