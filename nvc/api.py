@@ -18,6 +18,7 @@ from nvc.errors import InputError, StreamError, UsageError
 from nvc.files import check_output, opened, whole_file
 from nvc.player import Video
 from nvc.stream import StreamFrames, header_of, timed
+from nvc.video.count import count_frames
 from nvc.video.encode import CONTAINERS
 from nvc.video.rawvideo import RawFormat
 from nvc.video.reader import open_video
@@ -102,6 +103,8 @@ def encode(
         whole_file(out, overwrite=overwrite) as file,
     ):
         info = reader.info
+        if rate is not None and info.frame_count is None:
+            info = replace(info, frame_count=_counted(path, start, frames))
         encoder = make_encoder(
             codec, info, rate=rate, device=chosen, state=state, resume=resume, **options
         )
@@ -123,6 +126,14 @@ def encode(
         seconds=time.monotonic() - began,
         stats=dict(getattr(encoder, "stats", None) or {}),
     )
+
+
+def _counted(path: str | os.PathLike[str] | BinaryIO, start: int, frames: int | None) -> int | None:
+    """Frames that will come of a file whose container does not say; None of a pipe."""
+    if not isinstance(path, (str, os.PathLike)) or not Path(path).is_file():
+        return None
+    count = max(count_frames(Path(path)) - start, 0)
+    return count if frames is None else min(count, frames)
 
 
 def decode(

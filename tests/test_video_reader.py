@@ -13,6 +13,7 @@ from test_video_raw import Slow
 
 from nvc.errors import InputError, UsageError
 from nvc.video.color import yuv_to_rgb
+from nvc.video.count import count_frames
 from nvc.video.decode import Clock
 from nvc.video.frames import VideoInfo, plane_shapes
 from nvc.video.pixels import frame_planes, make_frame, pixel_layout
@@ -374,3 +375,13 @@ def test_wrong_options_are_usage_errors(tmp_path):
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="finds no CUDA device"):
             open_video(path, device="cuda")
+
+
+def test_frames_are_counted_without_decoding(tmp_path) -> None:
+    """Matroska claims no number of frames; a rate target needs one."""
+    path = write_clip(tmp_path / "clip.mkv", width=32, height=24, frames=7, audio="flac")
+    with open_video(path) as reader:
+        assert reader.info.frame_count is None
+    assert count_frames(path) == 7
+    with pytest.raises(InputError, match="no such file"):
+        count_frames(tmp_path / "missing.mkv")

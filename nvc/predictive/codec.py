@@ -201,7 +201,7 @@ def _control(options: EncodeOptions, info: VideoInfo) -> RateControl:
     return BitrateControl(
         bits_per_frame=bitrate / float(info.frame_rate),
         pixels=info.width * info.height,
-        window=max(2 * options.gop, round(2 * float(info.frame_rate))),
+        window=max(options.gop, round(float(info.frame_rate))),
         gop=options.gop,
         frames=info.frame_count,
     )
