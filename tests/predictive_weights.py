@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
 
+from nvc.bitstream.units import Unit, UnitType
 from nvc.nn.planes import PACKED_CHANNELS
-from nvc.predictive.checkpoint import save_network
+from nvc.predictive.checkpoint import load_network, save_network
 from nvc.predictive.config import LevelConfig, ReferenceForm, size_config
+from nvc.predictive.frame_coder import FrameCoder
 from nvc.predictive.network import PredictiveNetwork
+from nvc.predictive.sequence import SequenceDecoder
+from nvc.video.frames import VideoInfo
 
 
 def cosine_basis(level: LevelConfig) -> torch.Tensor:
@@ -36,3 +41,21 @@ def write_weights(folder: Path, reference: ReferenceForm = "sent", *, seed: int 
     path = folder / f"tiny_{reference}_{seed}.safetensors"
     save_network(tiny_network(reference, seed=seed), path)
     return path
+
+
+def symbol_digests(weights: Path, units: list[Unit], info: VideoInfo) -> list[str]:
+    """SHA-256 of the magnitudes of all symbols of every frame, as a decoder reads them."""
+    coder = FrameCoder(load_network(weights), (info.height, info.width))
+    decoder = SequenceDecoder(coder)
+    frames: dict[int, dict[int, bytes]] = {}
+    for unit in units:
+        if unit.type == UnitType.FRAME:
+            frames.setdefault(unit.frame_start, {})[unit.layer] = unit.payload
+    digests = []
+    for number, parts in frames.items():
+        decoder.decode(number, parts, None)
+        state = hashlib.sha256()
+        for codes in decoder.memory.codes:
+            state.update(codes.to(torch.uint8).numpy().tobytes())
+        digests.append(state.hexdigest()[:16])
+    return digests
