@@ -35,12 +35,10 @@ class EncodeOptions:
     At most one of qp (0 best .. 63), bitrate (bit/s), size (bytes of the coded video) and psnr (dB,
     (6Y + U + V) / 8); without any, QP 32. gop: frames from one intra frame to the next. reset:
     frames after which statistics start anew, so that a lost unit costs at most that many frames of
-    its layer. intra_gain: QPs by which intra frames are finer, since others refer to them. qp_cycle:
-    added to the QP of inter frames by their place in the GOP, over and over, so that now and then
-    one is finer for those after it. jobs:
-    GOPs encoded side by side in processes, at constant QP. pack: put the layers of a small frame
-    into one unit; without it each layer is a unit of its own, which a lossy channel wants. weights:
-    a shipped name or a .safetensors path.
+    its layer. intra_gain: QPs by which intra frames are finer, since others refer to them.
+    qp_cycle: added to the QP of inter frames by their place in the GOP, over and over, so that now
+    and then one is finer for those after it. jobs: GOPs encoded side by side in processes, at
+    constant QP. weights: a shipped name or a .safetensors path.
     """
 
     qp: int | None = None
