@@ -1,8 +1,8 @@
 """Write the golden stream of the predictive codec: tests/vectors/dhvc_tiny.*
 
-Run it when the coded bytes change on purpose, together with a new CONFIG version. The stream is made
-by an untrained tiny network, whose weights lie beside it; other machines need not make the same
-bytes, but must read the same symbols from these.
+Run it when the coded bytes change on purpose, together with a new CONFIG version. The stream is
+made by an untrained tiny network, whose weights lie beside it; other machines need not make the
+same bytes, but must read the same symbols from these.
 """
 
 from __future__ import annotations
