@@ -94,6 +94,8 @@ class Video:
             self._cache.move_to_end(number)
             return self._cache[number]
         entry = self._reader.entry_before(number) or 0
+        if entry > number:
+            entry = 0  # all keys before it were lost
         if not entry <= self._next <= number:
             # Going on from where decoding stands would be a detour, or cannot lead there.
             self._run = self._stream.frames(number, lead=True)

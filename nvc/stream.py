@@ -10,6 +10,7 @@ import torch
 
 from nvc.bitstream.header import MAX_RATIONAL, StreamHeader
 from nvc.bitstream.reader import StreamReader
+from nvc.bitstream.units import MAX_GAP
 from nvc.bitstream.writer import StreamWriter
 from nvc.codecs import CODECS, codec_entry, make_decoder
 from nvc.errors import StreamError, UsageError
@@ -117,20 +118,25 @@ class StreamFrames:
         """(number, frame) of ``count`` frames (None: all) from ``start``, as far as they exist.
 
         A file is entered at the last random access point before ``start``, a pipe is read through;
-        ``lead`` gives the frames before ``start`` too that are decoded on the way.
+        ``lead`` gives the frames before ``start`` too that are decoded on the way. A frame that an
+        intact stream has lost and the codec does not conceal repeats the one before it.
         """
         reader, total = self._reader, self.info.frame_count
         stop = None if count is None else start + count
-        if start and reader.seekable:
+        entry = reader.entry_before(start) if start else None
+        if entry is not None and entry <= start:
             wanted = count or max(1, (total or 0) - start)
             units = reader.units_for(start, wanted, layers=self._layers)
         else:
-            units = reader.units(layers=self._layers)
+            units, entry = reader.units(layers=self._layers), 0
+        info = self.info
+        if stop is not None and total is not None:
+            info = replace(info, frame_count=min(stop, total))
         codec = make_decoder(reader.header.codec)
         chosen = {} if self._layers is None else {"layers": self._layers}
         try:
-            for frame in codec.decode(units, self.info, device=self._device, **chosen):
-                number = frame.pts
+            decoded = codec.decode(units, info, device=self._device, **chosen)
+            for number, frame in self._without_gaps(decoded, entry):
                 if stop is not None and number >= stop:
                     return
                 if lead or number >= start:
@@ -141,3 +147,18 @@ class StreamFrames:
             if not reader.partial:
                 raise type(error)(self._named(str(error))) from error
             self._damage = str(error)
+
+    def _without_gaps(self, decoded: Iterable[Frame], first: int) -> Iterator[tuple[int, Frame]]:
+        """(number, frame) from ``first`` on; where the first are missing, the next stands in."""
+        last: Frame | None = None
+        for frame in decoded:
+            if self.damage is None:
+                for lost in range(first, frame.pts):
+                    yield lost, last or frame
+            yield frame.pts, frame
+            first, last = frame.pts + 1, frame
+        # A pipe tells how many frames there are at its end only.
+        total = self._reader.frame_count
+        if last is not None and total is not None and self.damage is None:
+            for lost in range(first, min(total, first + MAX_GAP)):
+                yield lost, last

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from nvc.bitstream.units import Unit, UnitType, pack_head
+from nvc.bitstream.units import MAX_GAP, Unit, UnitType, pack_head
 from nvc.errors import StreamError, UsageError
 from nvc.nn.blocks import QP_COUNT
 from nvc.predictive.checkpoint import shared_network
@@ -113,8 +113,8 @@ class PredictiveCodec:
     ) -> Iterator[Frame]:
         """Frames in order, their pts their number. Lost units are concealed, never an error.
 
-        layers: decode only that many of the coarsest. Raises StreamError for units that are there
-        but cannot be read.
+        info.frame_count, where it is known, says how many were lost at the end. layers: decode only
+        that many of the coarsest. Raises StreamError for units that are there but cannot be read.
         """
         decoder: SequenceDecoder | None = None
         number: int | None = None
@@ -137,8 +137,11 @@ class PredictiveCodec:
                 number += 1
             number = unit.frame_start
             parts[unit.layer] = unit.payload
-        if decoder is not None and number is not None:
-            yield to_frame(decoder.decode(number, parts, layers), info, number)
+        if decoder is None or number is None:
+            return
+        yield to_frame(decoder.decode(number, parts, layers), info, number)
+        for lost in range(number + 1, min(info.frame_count or 0, number + 1 + MAX_GAP)):
+            yield to_frame(decoder.decode(lost, {}, layers), info, lost)
 
 
 def encode_frames(

@@ -1,4 +1,4 @@
-"""What is shown where units were lost: motion goes on, the past gives detail to a bare base."""
+"""What is shown where units were lost: motion goes on, older detail covers a bare base."""
 
 from __future__ import annotations
 
