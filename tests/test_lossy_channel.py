@@ -287,3 +287,13 @@ def test_without_packing_every_layer_is_a_unit(stream) -> None:
     assert {unit.layer for unit in units[0]} == {0, 1} and {unit.layer for unit in units[1]} == {0}
     apart, packed = (list(PredictiveCodec().decode(each, info)) for each in units)
     assert all(equal(a, b) for a, b in zip(apart, packed, strict=True))
+
+
+def test_protected_layers_arrive(stream, tmp_path: Path) -> None:
+    out = tmp_path / "lossy.nvc"
+    lossy_channel.main([str(stream[0]), str(out), "--loss", "1", "--protect", "1"])
+    with out.open("rb") as file:
+        frames = [unit for unit in StreamReader(file).units() if unit.type == UnitType.FRAME]
+    assert [(unit.frame_start, unit.layer) for unit in frames] == [(n, 0) for n in range(FRAMES)]
+    whole = shown(stream[0], layers=1)
+    assert all(equal(a, b) for a, b in zip(shown(out, layers=1), whole, strict=True))

@@ -79,13 +79,21 @@ def _draw(loss: float, burst: float | None, rng: random.Random) -> Iterator[bool
 
 
 def transmit(
-    reader: StreamReader, writer: StreamWriter, channel: Iterator[bool], *, keep: int = 0
+    reader: StreamReader,
+    writer: StreamWriter,
+    channel: Iterator[bool],
+    *,
+    keep: int = 0,
+    protect: int = 0,
 ) -> Report:
-    """Write what arrives of a stream. keep: frames at its start of which nothing is lost."""
+    """Write what arrives of a stream.
+
+    keep: frames at its start of which nothing is lost; protect: coarsest layers that always arrive.
+    """
     report = Report()
     for unit in reader.all_units():
         if unit.type == UnitType.FRAME:
-            lost = next(channel) and unit.frame_start >= keep
+            lost = next(channel) and unit.frame_start >= keep and unit.layer >= protect
             size = len(pack_unit(unit))
             report.total.count(size, lost)
             report.layers.setdefault(unit.layer, Tally()).count(size, lost)
@@ -121,6 +129,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--keep", type=int, default=0, metavar="N", help="lose nothing of the first N frames"
     )
+    parser.add_argument(
+        "--protect", type=int, default=0, metavar="N", help="lose nothing of the N coarsest layers"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.add_argument("-y", "--overwrite", action="store_true", help="replace OUT if it exists")
     args = parser.parse_args(arguments)
@@ -134,7 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
                 whole_file(args.output, overwrite=args.overwrite) as out,
                 StreamWriter(out, reader.header) as writer,
             ):
-                report = transmit(reader, writer, channel, keep=args.keep)
+                report = transmit(reader, writer, channel, keep=args.keep, protect=args.protect)
     except (NvcError, OSError) as error:
         print(f"lossy_channel: error: {' '.join(str(error).split())}", file=sys.stderr)
         return getattr(error, "exit_code", 1)
