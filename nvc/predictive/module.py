@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from nvc.entropy.likelihood import gaussian_bits, index_scale
+from nvc.nn.blocks import QP_COUNT
 from nvc.nn.optimisers import MuonAndAdam
 from nvc.nn.planes import pack_planes, shrink_planes
 from nvc.predictive.checkpoint import load_network
@@ -36,7 +37,10 @@ class PredictiveModule(lightning.LightningModule):
     rates fall to floor times their peak; aux: weight of the distortion of each coarser scale;
     reset_rate: share of frames whose past statistics are withheld; drop_rate: share of inter frames
     whose finest symbols are lost; ema: decay of the averaged weights; clip: largest norm of the
-    gradient; weights: a shipped name or a .safetensors path to go on from.
+    gradient; intra_gain, qp_cycle: QPs of the frames of a sequence relative to that of the batch,
+    as the encoder sets them (nvc.predictive.codec), the cycle from a random place; cycle_rate:
+    share of the samples that have them; weights: a shipped name or a .safetensors path to go on
+    from.
     """
 
     def __init__(
@@ -53,6 +57,9 @@ class PredictiveModule(lightning.LightningModule):
         drop_rate: float = 0.0,
         ema: float = 0.999,
         clip: float = 1.0,
+        intra_gain: int = 6,
+        qp_cycle: tuple[int, ...] = (-8, 3, 3, 3, 0, 3, 3, 3),
+        cycle_rate: float = 0.7,
         weights: str | None = None,
     ) -> None:
         super().__init__()
@@ -88,11 +95,21 @@ class PredictiveModule(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.started = True
 
-    def sequence(self, batch: dict[str, Tensor]) -> list[FrameResult]:
-        """Run the frames of a batch in order, the first one intra."""
+    def frame_qps(self, qp: Tensor, frames: int) -> Tensor:
+        """QP of every frame, (T, B) int64, from those of the samples (B,)."""
+        cycle = torch.tensor(self.hparams["qp_cycle"], device=qp.device)
+        place = torch.arange(frames, device=qp.device)[:, None]
+        start = torch.randint(len(cycle), (len(qp),), device=qp.device)
+        offsets = cycle[(place + start) % len(cycle)]
+        offsets[0] = -self.hparams["intra_gain"]
+        varied = torch.rand(len(qp), device=qp.device) < self.hparams["cycle_rate"]
+        return (qp + offsets * varied).clamp(0, QP_COUNT - 1)
+
+    def sequence(self, batch: dict[str, Tensor], qps: Tensor) -> list[FrameResult]:
+        """Run the frames of a batch in order, the first one intra; qps (T, B)."""
         results: list[FrameResult] = []
-        qp = batch["qp"]
         for number, source in enumerate(frames_of(batch)):
+            qp = qps[number]
             if number == 0:
                 results.append(self.network(source, qp))
                 continue
@@ -129,11 +146,12 @@ class PredictiveModule(lightning.LightningModule):
         return torch.stack(bits), torch.stack(errors)
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
-        lambdas = qp_lambda(batch["qp"])
-        aux = torch.tensor(self.aux, device=lambdas.device)[:, None]
-        loss = lambdas.new_zeros(())
-        results = self.sequence(batch)
+        qps = self.frame_qps(batch["qp"], len(batch["y"]))
+        aux = torch.tensor(self.aux, device=qps.device)[:, None]
+        loss = aux.new_zeros(())
+        results = self.sequence(batch, qps)
         for number, result in enumerate(results):
+            lambdas = qp_lambda(qps[number])
             bits, errors = self.costs(result)
             cost = bits.sum(0) + lambdas * (errors * aux).sum(0)
             loss = loss + (cost * (256 / lambdas).sqrt()).mean()
