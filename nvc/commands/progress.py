@@ -13,8 +13,10 @@ _INTERVAL = 0.2
 
 
 def shown() -> bool:
-    """Whether progress is worth showing."""
-    return sys.stderr.isatty() and not os.environ.get("NVC_NO_PROGRESS")
+    """Whether progress is worth showing: to a terminal, or to a caller that says it reads it."""
+    if os.environ.get("NVC_NO_PROGRESS"):
+        return False
+    return sys.stderr.isatty() or bool(os.environ.get("NVC_PROGRESS"))
 
 
 def _write(line: str) -> None:
