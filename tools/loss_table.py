@@ -30,7 +30,6 @@ import av
 import numpy as np
 import torch
 from av.codec.context import Flags
-from lossy_channel import losses, transmit
 
 import nvc
 from nvc.bitstream.container import StreamReader, StreamWriter, UnitType
@@ -39,6 +38,7 @@ from nvc.commands.options import size
 from nvc.device import set_threads
 from nvc.errors import NvcError
 from nvc.evaluation.anchors import encode_anchor_to_size, parse_anchor
+from nvc.evaluation.channel import losses, transmit
 from nvc.evaluation.metrics import plane_psnr, psnr_yuv
 from nvc.video.frames import Frame
 from nvc.video.reader import open_video
