@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from nvc.errors import StreamError
 from nvc.inr.config import NetworkConfig
 from nvc.inr.network import DecoderNetwork, parameter_shapes
 from nvc.inr.parameters import SYMBOL_LIMIT, step_code, step_value
@@ -32,6 +33,22 @@ class QuantisedGroup:
     def frames(self) -> int:
         """Frames the group decodes to."""
         return self.embedding.shape[0]
+
+    def less(self, base: QuantisedGroup) -> tuple[np.ndarray, ...]:
+        """The weights as differences from another group's of the same widths and steps."""
+        if (self.config, self.step_codes) != (base.config, base.step_codes):
+            raise ValueError("a residual group has the widths and the steps of its base")
+        return tuple(mine - other for mine, other in zip(self.symbols, base.symbols, strict=True))
+
+    def plus(self, base: QuantisedGroup) -> QuantisedGroup:
+        """Undo `less`: this group's symbols are differences. StreamError when one is too large."""
+        summed = []
+        for mine, other in zip(self.symbols, base.symbols, strict=True):
+            values = mine.astype(np.int64) + other
+            if np.abs(values).max(initial=0) >= 1 << 24:
+                raise StreamError("INR parameters: a weight is out of range")
+            summed.append(values.astype(np.int32))
+        return replace(self, symbols=tuple(summed))
 
     def network(self, device: torch.device | str) -> DecoderNetwork:
         """The decoder network with the dequantised weights, float32, ready to run."""
