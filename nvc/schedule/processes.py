@@ -223,6 +223,8 @@ def _leave(*_: object) -> None:
 
 def _watch_parent() -> None:
     """Leave when the parent is gone, killed perhaps, even in the middle of a task."""
+    # A signal that comes to this thread would not wake the main one, whose task it should end.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
