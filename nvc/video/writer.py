@@ -7,11 +7,9 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable
-from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-import av
 import numpy as np
 import torch
 
@@ -20,8 +18,8 @@ from nvc.video.color import yuv_to_rgb
 from nvc.video.convert import upright_info, upright_planes
 from nvc.video.encode import CONTAINERS, FFmpegWriter
 from nvc.video.frames import Frame, VideoInfo
-from nvc.video.pixels import make_packed_frame
 from nvc.video.rawvideo import format_y4m_header, write_planes
+from nvc.video.stills import png
 
 log = logging.getLogger("nvc.video")
 
@@ -104,7 +102,7 @@ class _PngSink:
         path = self._folder / (
             self._pattern % self._count if "%" in self._pattern else self._pattern
         )
-        path.write_bytes(_png(rows, self._info.width, self._name))
+        path.write_bytes(png(rows, self._info.width, self._name))
 
     def finish(self) -> None:
         if not self._count:
@@ -112,16 +110,6 @@ class _PngSink:
 
     def abort(self) -> None:
         """Nothing is open between frames."""
-
-
-def _png(rows: np.ndarray, width: int, name: str) -> bytes:
-    """A whole PNG file of packed lines (height, bytes a line), by FFmpeg's encoder."""
-    context = av.CodecContext.create("png", "w")
-    context.width, context.height, context.pix_fmt = width, rows.shape[0], name
-    context.time_base = Fraction(1, 25)
-    context.options = {"pred": "up", "compression_level": "2"}
-    picture = make_packed_frame(rows, width, name)
-    return b"".join(bytes(packet) for packet in [*context.encode(picture), *context.encode(None)])
 
 
 class VideoWriter:
