@@ -66,6 +66,23 @@ def frame_scores(
     another bit depth than the reference's is brought to it by shifting.
     """
     depth = reference_info.bit_depth
+    rgb = [
+        yuv_to_rgb(frame.planes, rgb_info(info, reference_info))
+        for frame, info in ((reference, reference_info), (decoded, decoded_info))
+    ]
+    luma = _at_depth(decoded.planes[0], decoded_info.bit_depth, depth)
+    return {
+        **plane_scores(reference, decoded, reference_info, decoded_info),
+        "psnr_rgb": float_psnr(*rgb),
+        "ms_ssim": plane_ms_ssim(reference.planes[0], luma, depth),
+    }
+
+
+def plane_scores(
+    reference: Frame, decoded: Frame, reference_info: VideoInfo, decoded_info: VideoInfo
+) -> dict[str, float | None]:
+    """The PSNRs of frame_scores that are taken on planes, which is the quick part: all but RGB."""
+    depth = reference_info.bit_depth
     same_chroma = reference_info.chroma == decoded_info.chroma
     pairs = [
         (plane, _at_depth(other, decoded_info.bit_depth, depth))
@@ -76,17 +93,11 @@ def frame_scores(
     if same_chroma and len(pairs) == 3:
         u, v = (plane_psnr(*pair, depth) for pair in pairs[1:])
     grey = same_chroma and len(pairs) == 1
-    rgb = [
-        yuv_to_rgb(frame.planes, rgb_info(info, reference_info))
-        for frame, info in ((reference, reference_info), (decoded, decoded_info))
-    ]
     return {
         "psnr_y": y,
         "psnr_u": u,
         "psnr_v": v,
         "psnr_yuv": psnr_yuv(y, u, v) if grey or u is not None else None,
-        "psnr_rgb": float_psnr(*rgb),
-        "ms_ssim": plane_ms_ssim(*pairs[0], depth),
     }
 
 
