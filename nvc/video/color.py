@@ -58,7 +58,7 @@ def effective_matrix(color: ColorInfo, height: int) -> int:
     return matrix
 
 
-def _range_scales(color: ColorInfo, bit_depth: int) -> tuple[float, float, float, float]:
+def sample_spans(color: ColorInfo, bit_depth: int) -> tuple[float, float, float, float]:
     """(luma offset, luma span, chroma centre, chroma span) in sample values."""
     if color.full_range:
         top = float(2**bit_depth - 1)
@@ -196,7 +196,7 @@ def yuv_to_rgb(
     matrix = effective_matrix(color, info.height)
     # (h, w) -> (1, h, w)
     batched = [(plane if plane.ndim == 3 else plane[None]).to(torch.float32) for plane in planes]
-    luma_offset, luma_span, centre, chroma_span = _range_scales(color, depth)
+    luma_offset, luma_span, centre, chroma_span = sample_spans(color, depth)
     luma = (batched[0] - luma_offset) / luma_span
     if info.chroma == "400":
         return luma.clamp_(0, 1).unsqueeze(1).expand(-1, 3, -1, -1)
@@ -238,7 +238,7 @@ def rgb_to_yuv(
     color, depth = info.color, info.bit_depth
     matrix = effective_matrix(color, info.height)
     red, green, blue = rgb.to(torch.float32).unbind(1)
-    luma_offset, luma_span, centre, chroma_span = _range_scales(color, depth)
+    luma_offset, luma_span, centre, chroma_span = sample_spans(color, depth)
     if matrix == IDENTITY_MATRIX:
         luma = green
         cb, cr = (plane * luma_span + luma_offset for plane in (blue, red))
