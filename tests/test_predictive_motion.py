@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvc.errors import StreamError
-from nvc.predictive.motion import compensate, motion_codes, warp
+from nvc.predictive.motion import align_codes, compensate, motion_codes, warp
 from nvc.predictive.motion_search import search_motion
 from nvc.predictive.vectors import decode_vectors, encode_vectors
 
@@ -94,3 +94,19 @@ def test_damaged_fields_are_refused_or_bounded(data: bytes) -> None:
     except StreamError:
         return
     assert field.shape == (5, 7, 2) and np.abs(field).max() <= 4096
+
+
+def test_codes_come_from_where_the_motion_came_from() -> None:
+    """Against a loop over cells in exact integers: mean vector, nearest cell, edges held."""
+    rng = np.random.default_rng(5)
+    cell, rows, columns = 2, 5, 7
+    vectors = rng.integers(-300, 300, (1, 2, rows * cell, columns * cell))
+    codes = torch.from_numpy(rng.integers(0, 256, (1, 3, rows, columns)).astype(np.float32))
+    moved = align_codes(codes, torch.from_numpy(vectors), cell)
+    unit = cell * cell * 4 * 8 * cell
+    for row in range(rows):
+        for column in range(columns):
+            block = vectors[0, :, row * cell :, column * cell :][:, :cell, :cell]
+            x, y = ((int(part.sum()) * 2 + unit) // (2 * unit) for part in block)
+            at = min(max(row + y, 0), rows - 1), min(max(column + x, 0), columns - 1)
+            assert torch.equal(moved[0, :, row, column], codes[0, :, at[0], at[1]])

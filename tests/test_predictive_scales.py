@@ -35,7 +35,7 @@ def inputs(latent: int = 12, coarse: int = 6, size: tuple[int, int] = (7, 9)):
     )
 
 
-QP, KIND = torch.tensor([5, 40]), torch.tensor([0, 2])
+QP, PAST_QP, KIND = torch.tensor([5, 40]), torch.tensor([5, 37]), torch.tensor([0, 2])
 
 
 def indices(net: ScaleNet, dtype: torch.dtype = torch.float32, layout=torch.contiguous_format):
@@ -44,8 +44,8 @@ def indices(net: ScaleNet, dtype: torch.dtype = torch.float32, layout=torch.cont
     )
     shared = net.prepare(past, coarse, motion)
     return [
-        net.index(shared, None, QP, KIND, step=0),
-        net.index(shared, first, QP, KIND, step=1),
+        net.index(shared, None, QP, PAST_QP, KIND, step=0),
+        net.index(shared, first, QP, PAST_QP, KIND, step=1),
     ]
 
 
@@ -85,10 +85,12 @@ def test_order_of_summation_does_not_matter() -> None:
     net = make()
     past, coarse, motion, _ = inputs()
     order = torch.randperm(past.shape[1])
-    expected = net.index(net.prepare(past, coarse, motion), None, QP, KIND, step=0)
+    expected = net.index(net.prepare(past, coarse, motion), None, QP, PAST_QP, KIND, step=0)
     with torch.no_grad():
         net.known[:, : past.shape[1]] = net.known[:, : past.shape[1]][:, order]
-    shuffled = net.index(net.prepare(past[:, order], coarse, motion), None, QP, KIND, step=0)
+    shuffled = net.index(
+        net.prepare(past[:, order], coarse, motion), None, QP, PAST_QP, KIND, step=0
+    )
     assert torch.equal(expected, shuffled)
 
 
@@ -113,7 +115,9 @@ def test_gradients_reach_every_weight() -> None:
     net = ScaleNet(6, 3, 8)
     past, coarse, motion, first = inputs(6, 3)
     shared = net.prepare(past, coarse, motion)
-    index = net.index(shared, first, QP, KIND, step=1) + net.index(shared, None, QP, KIND, step=0)
+    index = net.index(shared, first, QP, PAST_QP, KIND, step=1) + net.index(
+        shared, None, QP, PAST_QP, KIND, step=0
+    )
     index.sum().backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name

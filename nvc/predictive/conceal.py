@@ -48,7 +48,11 @@ def detail_of_past(intra: Memory, past: Memory, lost: int, shrinks: Sequence[int
         pictures[layer] = _mixed(
             intra.pictures[layer], past.pictures[layer], raised, enlarge_planes([trust], factor)[0]
         )
-    return Memory(pictures, intra.codes)
+    features = intra.features
+    if features is not None and past.features is not None:
+        near = F.avg_pool2d(enlarge_planes([trust], shrinks[lost - 1])[0], 8)
+        features = torch.lerp(features, past.features, near)
+    return Memory(pictures, intra.codes, features, intra.qp)
 
 
 def _trust(luma: Tensor) -> Tensor:

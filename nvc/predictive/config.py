@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 REFERENCE_FORMS = ("implicit", "derived", "sent")
@@ -45,11 +45,15 @@ class LevelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictiveConfig:
-    """The whole network: levels from coarse (stride 64) to fine (stride 16)."""
+    """The whole network: levels from coarse (stride 64) to fine (stride 16).
+
+    recurrent: the finest scale hands its last features to the next frame, beside the picture.
+    """
 
     name: str
     levels: tuple[LevelConfig, ...]
     reference: ReferenceForm = "sent"
+    recurrent: bool = True
 
     def __post_init__(self) -> None:
         if self.reference not in REFERENCE_FORMS:
@@ -114,5 +118,4 @@ def size_config(name: str, *, reference: ReferenceForm = "sent") -> PredictiveCo
     """The shipped configuration of that name; raises ValueError that lists the names."""
     if name not in SIZES:
         raise ValueError(f"size is {name!r}; allowed: {', '.join(SIZES)}")
-    base = SIZES[name]
-    return PredictiveConfig(name=base.name, levels=base.levels, reference=reference)
+    return replace(SIZES[name], reference=reference)

@@ -166,7 +166,7 @@ class LayerCoder:
         self, coder: FrameCoder, level: Level, history: History, qp: Tensor, kind: Tensor
     ) -> None:
         self.coder, self.level, self.history = coder, level, history
-        self.qp, self.kind = qp, kind
+        self.qp = qp
         self.step = level.step(qp, (kind != KIND_INTRA).long())
         self.shape = history.past.shape  # (1, latent, h, w)
         self.mask, *self.positions = coder.halves(*self.shape[-2:])
@@ -216,7 +216,7 @@ class LayerCoder:
         first = None
         if k_first is not None:
             first = first_half_codes(magnitude_code(k_first), self.mask)
-        return rounded(self.level.scales.index(self.shared, first, self.qp, self.kind, step=step))
+        return rounded(self.level.index(self.shared, first, self.history, self.qp, step=step))
 
     def _mean(self, k_first: Tensor) -> Tensor:
         mean = self.level.second_mean(k_first.to(self.coder.dtype) * self.step, self.mask)

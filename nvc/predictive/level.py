@@ -55,20 +55,30 @@ class History:
     coarse: Tensor | None  # codes of the next coarser scale, at this scale's latent grid
     motion: Tensor  # (B, 2, h, w) codes of the motion field
     kind: Tensor  # (B,) int64 frame kind
+    past_qp: Tensor  # (B,) int64, of the previous frame; this frame's own where that is not used
 
 
 class Level(nn.Module):
-    """Networks of one scale; see the module text. `coarse` is the next coarser scale, if any."""
+    """Networks of one scale; see the module text.
 
-    def __init__(self, config: LevelConfig, coarse: LevelConfig | None) -> None:
+    coarse: the next coarser scale, if any; recurrent: features of the previous frame are read.
+    """
+
+    def __init__(
+        self, config: LevelConfig, coarse: LevelConfig | None, *, recurrent: bool = False
+    ) -> None:
         super().__init__()
         self.config = config
         self.down = config.block // 8
         fine, width, latent = config.fine_width, config.width, config.latent
         cell = self.down**2
 
-        self.fine_in = Pointwise(2 * PACKED_CHANNELS, fine)
+        self.recurrent = recurrent
+        self.fine_in = Pointwise(2 * PACKED_CHANNELS + fine * recurrent, fine)
+        with torch.no_grad():  # what features of the past are worth is to be learned
+            self.fine_in.weight[:, 2 * PACKED_CHANNELS :] *= 0.1
         self.fine_gain = QpGain(fine)
+        self.past_gain = QpGain(fine)
         self.fine_blocks = stack(fine, config.fine_blocks)
         self.fine_out = Pointwise(fine, PACKED_CHANNELS, gain=0.02)
 
@@ -103,10 +113,26 @@ class Level(nn.Module):
             self.inverse.weight.copy_(basis.t())
 
     def predict(
-        self, reference: Tensor, base: Tensor, coarse: Tensor | None, qp: Tensor, inter: Tensor
+        self,
+        reference: Tensor,
+        base: Tensor,
+        coarse: Tensor | None,
+        qp: Tensor,
+        inter: Tensor,
+        *,
+        past_qp: Tensor,
+        past: Tensor | None = None,
     ) -> Prediction:
-        """Reference W and coarser picture B (B, 96, h, w), coarser features at half the grid."""
-        fine = self.fine_in(torch.cat((reference, base), dim=1))
+        """Reference W and coarser picture B (B, 96, h, w), coarser features at half the grid.
+
+        past_qp (B,): QP of the frame W comes from (its own for an intra frame); past (B, fine, h,
+        w): the features of that frame, for a recurrent level.
+        """
+        parts = [reference, base]
+        if self.recurrent:
+            empty = base.new_zeros(len(base), self.config.fine_width, *base.shape[-2:])
+            parts.append(empty if past is None else past.to(base.dtype))
+        fine = self.past_gain.scale(self.fine_in(torch.cat(parts, dim=1)), past_qp, inter)
         fine = self.fine_blocks(self.fine_gain.scale(fine, qp, inter))
         picture = reference + self.fine_out(fine)
         context = F.pixel_unshuffle(fine, self.down) if self.down > 1 else fine
@@ -145,8 +171,8 @@ class Level(nn.Module):
 
     def synthesise(
         self, given: Prediction, residual: Tensor, qp: Tensor, inter: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Decoded residual -> (x_hat (B, 96, h, w), features at the latent stride)."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Decoded residual -> x_hat (B, 96, h, w), features at the latent stride, at stride 8."""
         hidden = given.context + self.residual_in(residual)
         hidden = self.synthesis_blocks(self.synthesis_gain.scale(hidden, qp, inter))
         correction, head = self.inverse(residual), self.head_in(hidden)
@@ -154,7 +180,13 @@ class Level(nn.Module):
             correction = F.pixel_shuffle(correction, self.down)
             head = F.pixel_shuffle(head, self.down)
         head = self.head_blocks(head + given.fine)
-        return given.picture + correction + self.head_out(head), hidden
+        return given.picture + correction + self.head_out(head), hidden, head
+
+    def index(
+        self, shared: Tensor, first: Tensor | None, history: History, qp: Tensor, *, step: int
+    ) -> Tensor:
+        """Unrounded table index of one checkerboard step; see ScaleNet.index."""
+        return self.scales.index(shared, first, qp, history.past_qp, history.kind, step=step)
 
     def quantise(
         self, residual: Tensor, history: History, qp: Tensor, inter: Tensor
@@ -170,12 +202,12 @@ class Level(nn.Module):
         shared = self.scales.prepare(history.past, history.coarse, history.motion)
 
         unit = residual / step
-        index = self.scales.index(shared, None, qp, history.kind, step=0) * mask
+        index = self.index(shared, None, history, qp, step=0) * mask
         k_first = ste_round(unit) * mask * coded(index)
         mean = self.second_mean(k_first * step, mask)
         unit_second = (residual - mean) / step * (1 - mask)
         first = first_half_codes(magnitude_code(k_first), mask)
-        index = index + self.scales.index(shared, first, qp, history.kind, step=1) * (1 - mask)
+        index = index + self.index(shared, first, history, qp, step=1) * (1 - mask)
         k = k_first + ste_round(unit_second) * coded(index)
         noisy = unit * mask + unit_second + torch.rand_like(unit) - 0.5
         return mean + k * step, k, noisy, index

@@ -14,10 +14,11 @@ VECTOR_BLOCK = 8  # luma samples of the full picture per vector
 VECTOR_UNIT = 4  # vectors are in quarter samples
 
 
-def warp(plane: Tensor, flow: Tensor) -> Tensor:
-    """Sample plane (B, 1, h, w) at each position moved by flow (B, 2, h, w), in its own samples.
+def warp(plane: Tensor, flow: Tensor, *, mode: str = "bicubic") -> Tensor:
+    """Sample plane (B, C, h, w) at each position moved by flow (B, 2, h, w), in its own samples.
 
-    Cubic interpolation (a = -0.75), edges replicated; the order in flow is x, y.
+    Cubic interpolation (a = -0.75) unless `mode` says bilinear, edges replicated; the order in flow
+    is x, y.
     """
     height, width = plane.shape[-2:]
     x = torch.arange(width, device=plane.device, dtype=flow.dtype) + 0.5
@@ -25,7 +26,7 @@ def warp(plane: Tensor, flow: Tensor) -> Tensor:
     grid_x = (flow[:, 0] + x[None, None, :]) * (2 / width) - 1
     grid_y = (flow[:, 1] + y[None, :, None]) * (2 / height) - 1
     grid = torch.stack((grid_x, grid_y), dim=-1)  # (B, h, w, 2)
-    return F.grid_sample(plane, grid, mode="bicubic", padding_mode="border", align_corners=False)
+    return F.grid_sample(plane, grid, mode=mode, padding_mode="border", align_corners=False)
 
 
 def compensate(planes: Sequence[Tensor], vectors: Tensor, shrink: int) -> tuple[Tensor, ...]:
@@ -45,6 +46,28 @@ def compensate(planes: Sequence[Tensor], vectors: Tensor, shrink: int) -> tuple[
             flow = F.avg_pool2d(flow, flow.shape[-2] // size[0])
         moved.append(warp(plane, flow))
     return tuple(moved)
+
+
+def warp_features(features: Tensor, vectors: Tensor) -> Tensor:
+    """Move features (B, C, H/8, W/8) by vectors (B, 2, H/8, W/8) in quarter samples; bilinear."""
+    flow = vectors.to(torch.float32) / (VECTOR_UNIT * VECTOR_BLOCK)
+    return warp(features.float(), flow, mode="bilinear")
+
+
+def align_codes(codes: Tensor, vectors: Tensor, cell: int) -> Tensor:
+    """Gather codes (B, C, h, w) from where the motion of each cell came, to the nearest cell.
+
+    vectors (B, 2, h * cell, w * cell) in quarter samples, integers in any dtype. Sums and divisors
+    are integers under 2^24, the divisors powers of two, so that every device finds the same cell.
+    """
+    height, width = codes.shape[-2:]
+    total = F.avg_pool2d(vectors.to(torch.float32), cell, divisor_override=1)  # (B, 2, h, w)
+    unit = cell**2 * VECTOR_UNIT * VECTOR_BLOCK * cell
+    moved = torch.floor(total / unit + 0.5).long()
+    rows = (torch.arange(height, device=codes.device)[:, None] + moved[:, 1]).clamp(0, height - 1)
+    columns = (torch.arange(width, device=codes.device) + moved[:, 0]).clamp(0, width - 1)
+    at = (rows * width + columns).flatten(1)[:, None].expand(-1, codes.shape[1], -1)  # (B, C, hw)
+    return codes.flatten(2).gather(2, at).view_as(codes)
 
 
 def motion_codes(vectors: Tensor, cell: int) -> Tensor:

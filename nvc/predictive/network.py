@@ -30,7 +30,14 @@ from nvc.nn.planes import (
 )
 from nvc.predictive.config import LevelConfig, PredictiveConfig
 from nvc.predictive.level import History, Level, Prediction
-from nvc.predictive.motion import VECTOR_BLOCK, VECTOR_UNIT, compensate, motion_codes
+from nvc.predictive.motion import (
+    VECTOR_BLOCK,
+    VECTOR_UNIT,
+    align_codes,
+    compensate,
+    motion_codes,
+    warp_features,
+)
 from nvc.predictive.scales import magnitude_code
 
 Planes = tuple[Tensor, ...]
@@ -40,10 +47,16 @@ KIND_INTRA, KIND_INTER, KIND_RESET = 0, 1, 2
 
 @dataclass
 class Memory:
-    """What one frame leaves to the next, per scale: its picture and its symbol magnitudes."""
+    """What one frame leaves to the next: per scale its picture and symbol magnitudes; its QP.
+
+    features: of the finest scale at stride 8, (B, fine_width, H/8, W/8), where the network is
+    recurrent and that scale was decoded.
+    """
 
     pictures: list[Planes] = field(default_factory=list)
     codes: list[Tensor] = field(default_factory=list)
+    features: Tensor | None = None
+    qp: Tensor | None = None  # (B,) int64
 
 
 @dataclass
@@ -78,7 +91,8 @@ class PredictiveNetwork(nn.Module):
         self.config = config
         coarse = (None, *config.levels[:-1])
         self.levels = nn.ModuleList(
-            Level(level, below) for level, below in zip(config.levels, coarse, strict=True)
+            Level(level, below, recurrent=config.recurrent and level is config.levels[-1])
+            for level, below in zip(config.levels, coarse, strict=True)
         )
         self.offsets = None
         if config.reference == "derived":
@@ -103,37 +117,45 @@ class PredictiveNetwork(nn.Module):
         memory: Memory | None,
         vectors: Tensor | None,
         features: Tensor | None,
-    ) -> Tensor:
-        """The packed reference of scale `number`; see the module text."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """The packed reference of scale `number` and its past features; see the module text."""
         if memory is None:
-            return base
+            return base, None
         previous = memory.pictures[number]
-        shrink = self.config.levels[number].shrink
-        if self.config.reference == "sent" and vectors is not None:
-            previous = compensate(previous, vectors, shrink)
-        elif self.offsets is not None and number == len(self.levels) - 1 and features is not None:
-            previous = compensate(previous, self.offsets(features), shrink)
-        return pack_planes(previous)
+        finest = number == len(self.levels) - 1
+        past = memory.features if finest else None
+        motion = vectors if self.config.reference == "sent" else None
+        if self.offsets is not None and finest and features is not None:
+            motion = self.offsets(features)
+        if motion is not None:
+            previous = compensate(previous, motion, self.config.levels[number].shrink)
+            past = None if past is None else warp_features(past, motion)
+        return pack_planes(previous), past
 
     def history(
         self, number: int, context: Tensor, memory: Memory | None, coarser: Tensor | None,
-        vectors: Tensor | None, kind: Tensor,
+        vectors: Tensor | None, kind: Tensor, qp: Tensor,
     ) -> History:  # fmt: skip
         """Integers for the scale path of scale `number`, on the grid of `context`."""
         level = self.config.levels[number]
         grid = context.shape[-2:]
         zero = torch.zeros(len(kind), level.latent, *grid, device=context.device)
-        past = zero
+        cell = level.stride // VECTOR_BLOCK
+        past, past_qp = zero, qp
         if memory is not None:
             past = memory.codes[number] * (kind == KIND_INTER).float()[:, None, None, None]
+            if vectors is not None:
+                past = align_codes(past, vectors, cell)
+            if memory.qp is not None:
+                past_qp = torch.where(kind == KIND_INTER, memory.qp, qp)
         coarse = None
         if coarser is not None:
             coarse = F.interpolate(coarser, size=grid, mode="nearest")
         if vectors is None:
             motion = zero[:, :2]
         else:
-            motion = motion_codes(vectors, level.stride // VECTOR_BLOCK)
-        return History(past=past, coarse=coarse, motion=motion, kind=kind)
+            motion = motion_codes(vectors, cell)
+        return History(past=past, coarse=coarse, motion=motion, kind=kind, past_qp=past_qp)
 
     def run(
         self,
@@ -153,18 +175,21 @@ class PredictiveNetwork(nn.Module):
         of each scale, packed at its stride 8, and what the next frame needs.
         """
         inter = torch.full_like(qp, int(memory is not None))
-        after = Memory()
+        after = Memory(qp=qp)
+        past_qp = qp if memory is None or memory.qp is None else memory.qp
         pictures: list[Tensor] = []
         planes: Planes | None = None
         features = codes = None
         for number, level in enumerate(self.levels[:layers]):
             cell = 8 * level.config.shrink
             base = self.base(number, planes, len(qp), (size[0] // cell, size[1] // cell))
-            reference = self.reference(number, base, memory, vectors, features)
-            given = level.predict(reference, base, features, qp, inter)
-            history = self.history(number, given.context, memory, codes, vectors, kind)
+            reference, past = self.reference(number, base, memory, vectors, features)
+            given = level.predict(reference, base, features, qp, inter, past_qp=past_qp, past=past)
+            history = self.history(number, given.context, memory, codes, vectors, kind, qp)
             residual, k = code(number, given, history)
-            x_hat, features = level.synthesise(given, residual, qp, inter)
+            x_hat, features, fine = level.synthesise(given, residual, qp, inter)
+            if level.recurrent:
+                after.features = fine
             x_hat = x_hat.to(base.dtype)
             planes = tuple(plane.clamp(0, 1) for plane in unpack_planes(x_hat))
             codes = magnitude_code(k)

@@ -112,6 +112,7 @@ class ScaleNet(nn.Module):
             self.spread[:, 4] += 1.0
             self.mix += torch.eye(width)
         self.bias_in = IntegerBias(width, unit=WEIGHT_UNIT * ACTIVATION_UNIT, start=0.5)
+        self.bias_past = IntegerBias(width, unit=WEIGHT_UNIT * ACTIVATION_UNIT, start=0.0)
         self.bias_mix = nn.Parameter(torch.full((width,), 0.1))
         self.bias_out = IntegerBias(latent, unit=INDEX_SHIFT, start=14.0)
 
@@ -121,13 +122,25 @@ class ScaleNet(nn.Module):
         return _product(torch.cat(parts, dim=1), _int8(self.known))
 
     def index(
-        self, shared: Tensor, first: Tensor | None, qp: Tensor, kind: Tensor, *, step: int
+        self,
+        shared: Tensor,
+        first: Tensor | None,
+        qp: Tensor,
+        past_qp: Tensor,
+        kind: Tensor,
+        *,
+        step: int,
     ) -> Tensor:
-        """Unrounded table index (B, latent, H, W) in [0, 63]; `rounded` makes it the table's."""
+        """Unrounded table index (B, latent, H, W) in [0, 63]; `rounded` makes it the table's.
+
+        shared: of `prepare`; first: codes of the first half, in step 1; past_qp (B,): the QP whose
+        symbols `past` held, this frame's own where there are none.
+        """
         total = shared
         if first is not None:
             total = total + _product(first, _int8(self.first))
-        hidden = _requantise(total + self.bias_in(qp, kind, step))
+        bias_in = self.bias_in(qp, kind, step) + self.bias_past(past_qp, kind, step)
+        hidden = _requantise(total + bias_in)
         spread = _depthwise(hidden, _int8(self.spread))
         mixed = _requantise(spread)
         bias = ste_round(self.bias_mix.to(spread.dtype) * (WEIGHT_UNIT * ACTIVATION_UNIT))[
