@@ -165,16 +165,16 @@ def test_size_in_bytes_sets_width_and_rate():
     _, info = make_clip(16, 320, 640)
     network = network_for_size(320, 640)
     fit = FitConfig(size_bytes=60_000)
-    config, target = choose_network(network, fit, info, frames=16, total=16)
+    config, target = choose_network(network, fit, info, frames=16, share=1.0)
     assert target == pytest.approx(60_000, rel=0.01)
     values = parameter_count(config, 16)
     assert 8 * target / values == pytest.approx(fit.bits_per_value, rel=0.08)  # widths are whole
-    _, half = choose_network(network, fit, info, frames=8, total=16)
+    _, half = choose_network(network, fit, info, frames=8, share=0.5)
     assert half == pytest.approx(target / 2, rel=0.01)
     with pytest.raises(UsageError, match="known number of frames"):
-        choose_network(network, fit, info, frames=16, total=None)
+        choose_network(network, fit, info, frames=16, share=None)
     with pytest.raises(UsageError, match="too small"):
-        choose_network(network, FitConfig(size_bytes=600), info, frames=16, total=16)
+        choose_network(network, FitConfig(size_bytes=600), info, frames=16, share=1.0)
 
 
 def test_bad_streams_and_frames_are_refused():
@@ -182,7 +182,7 @@ def test_bad_streams_and_frames_are_refused():
     units, _ = encode(frames, info, epochs=1)
     with pytest.raises(StreamError, match="configuration is missing"):
         list(InrCodec().decode(units[1:], info))
-    bare = Unit(type=UnitType.PARAMETERS, payload=b"", frame_start=0, frame_count=2)
+    bare = Unit(type=UnitType.PARAMETERS, payload=b"", frame_start=0, frame_count=2, key=True)
     with pytest.raises(StreamError):
         list(InrCodec().decode([units[0], bare], info))
     with pytest.raises(InputError, match="frame 1 of a group has planes"):

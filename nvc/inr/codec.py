@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,53 @@ import torch
 
 from nvc.bitstream.units import Unit, UnitType
 from nvc.errors import StreamError, UsageError
+from nvc.inr.chain import ChainJob, fit_chains
 from nvc.inr.coding import decode_config, decode_group, encode_config, encode_group
 from nvc.inr.config import NetworkConfig, network_for_size
 from nvc.inr.fit_config import DEFAULT_BITS_PER_PIXEL, FitConfig
-from nvc.inr.groups import Group, ResidentClip, cut_groups
+from nvc.inr.groups import ResidentClip, cut_groups
 from nvc.inr.network import least_values, nearest_width, parameter_count, width_for_parameters
-from nvc.inr.state import FitState
+from nvc.inr.quantised import QuantisedGroup
+from nvc.inr.state import open_state
 from nvc.video.color import rgb_to_yuv
 from nvc.video.frames import Frame, VideoInfo
 
 STREAM_OVERHEAD = 140  # bytes of a file besides its PARAMETERS payloads, for --size
 UNIT_OVERHEAD = 20
 DECODE_MEMORY = 1 << 30  # bytes of feature maps that frames decoded side by side may take
+
+
+@dataclass(frozen=True)
+class FrameScheme:
+    """Networks that make a frame at a time from its code, as chains fit them (nvc.inr.chain)."""
+
+    network: NetworkConfig
+
+    def choose(
+        self, fit: FitConfig, info: VideoInfo, *, frames: int, share: float | None
+    ) -> tuple[NetworkConfig, int]:
+        """The width for an anchor of `frames` frames, and the bytes its payload should have."""
+        return choose_network(self.network, fit, info, frames=frames, share=share)
+
+    def clip(self, frames: list[Frame], info: VideoInfo, device: torch.device) -> ResidentClip:
+        """The frames on the device."""
+        return ResidentClip(frames, info, device)
+
+    def encode(self, group: QuantisedGroup, base: QuantisedGroup | None) -> bytes:
+        """The payload of a group."""
+        return encode_group(group, base)
+
+    def decode(
+        self, payload: bytes, network: NetworkConfig, frames: int, base: QuantisedGroup | None
+    ) -> QuantisedGroup:
+        """The group of a payload."""
+        return decode_group(payload, network, frames, base)
+
+    def module(self) -> Callable[..., Any]:
+        """GroupFit; lightning comes in here: decoding must not need it."""
+        from nvc.inr.module import GroupFit
+
+        return GroupFit
 
 
 class InrCodec:
@@ -57,75 +92,40 @@ class InrCodec:
         *,
         progress: Callable[[Any], None] | None = None,
     ) -> Iterator[Unit]:
-        """Fit the frames group by group, holding one group in memory.
+        """Fit the frames chain by chain, holding one chain of groups in memory for each job.
 
-        progress is called with nvc.inr.fitting.Progress. Raises UsageError when a size cannot be
-        met, InputError for frames that do not fit `info`, NvcError when a fit diverges.
+        progress is called with nvc.inr.fitting.Progress, or with the number of frames done where
+        several processes fit. Raises UsageError when a size cannot be met, InputError for frames
+        that do not fit `info`, NvcError when a fit diverges.
         """
         fit = self.config
         network = network_for_size(info.height, info.width)
         state = None
         if self._state is not None:
-            state = FitState(self._state, fit, resume=self._resume)
+            state = open_state(self._state, fit, resume=self._resume)
         yield Unit(type=UnitType.CONFIG, payload=encode_config(network))
         done: list[dict[str, Any]] = []
         total = info.frame_count or None
-        for group in cut_groups(frames, group=fit.group, frame_count=total):
-            if total is None and group.last:
-                total = group.start + len(group.frames)
-            payload, stats = self._encode_group(
-                group, info, network, number=len(done), total=total, state=state, progress=progress
-            )
-            done.append(stats)
+        groups = cut_groups(
+            frames,
+            group=fit.group,
+            frame_count=total,
+            motion=fit.motion,
+            bit_depth=info.bit_depth,
+        )
+        job = ChainJob(FrameScheme(network), fit, info, str(self.device), state)
+        for group in fit_chains(job, groups, total=total, progress=progress):
+            done.append(group.stats)
             self.stats = _summary(done)
             yield Unit(
                 type=UnitType.PARAMETERS,
-                payload=payload,
+                payload=group.payload,
                 frame_start=group.start,
-                frame_count=stats["frames"],
-                key=True,
+                frame_count=group.frames,
+                key=group.key,
             )
         if state is not None:
             state.remove()
-
-    def _encode_group(
-        self,
-        group: Group,
-        info: VideoInfo,
-        network: NetworkConfig,
-        *,
-        number: int,
-        total: int | None,
-        state: FitState | None,
-        progress: Callable[[Any], None] | None,
-    ) -> tuple[bytes, dict[str, Any]]:
-        # Lightning comes in here: decoding must not need it.
-        from nvc.inr.fitting import fit_group
-
-        clip = ResidentClip(group.frames, info, self.device)
-        network, target = choose_network(network, self.config, info, frames=len(clip), total=total)
-        fingerprint = clip.fingerprint() if state is not None else 0
-        resume = False
-        if state is not None:
-            finished = state.finished(group.start, fingerprint)
-            if finished is not None:
-                return finished
-            resume = state.begin(group.start, fingerprint)
-        quantised, fitted = fit_group(
-            clip,
-            network,
-            self.config,
-            target_bytes=target,
-            write=encode_group,
-            group=number,
-            state=None if state is None else state.folder,
-            resume=resume,
-            progress=progress,
-        )
-        payload, stats = encode_group(quantised), asdict(fitted)
-        if state is not None:
-            state.finish(group.start, fingerprint, payload, stats)
-        return payload, stats
 
     def decode(
         self,
@@ -133,20 +133,31 @@ class InrCodec:
         info: VideoInfo,
         *,
         device: torch.device | str = "cpu",
+        start: int = 0,
     ) -> Iterator[Frame]:
         """Frames of the groups in the order of their units; a frame's pts is its number.
 
-        Frames are made one at a time on one thread each, several side by side on a CPU, so the
-        number of threads changes the speed and no sample. Raises StreamError on a bad stream.
+        start: no picture is made of the frames before it. Frames are made one at a time on one
+        thread each, several side by side on a CPU, so the number of threads changes the speed and
+        no sample. Groups whose base is not there are passed over. Raises StreamError on a bad
+        stream.
         """
         network: NetworkConfig | None = None
+        base: QuantisedGroup | None = None
+        end = 0
         for unit in units:
             if unit.type == UnitType.CONFIG:
                 network = decode_config(unit.payload, height=info.height, width=info.width)
             elif unit.type == UnitType.PARAMETERS:
                 if network is None:
                     raise StreamError("the INR configuration is missing before the first group")
-                yield from _decode_unit(unit, network, info, torch.device(device))
+                if unit.key or (base is not None and unit.frame_start == end):
+                    previous = None if unit.key else base
+                    base = decode_group(unit.payload, network, unit.frame_count, previous)
+                    yield from _pictures(base, unit, info, torch.device(device), start)
+                else:
+                    base = None
+                end = unit.frame_end
 
 
 def choose_network(
@@ -155,20 +166,19 @@ def choose_network(
     info: VideoInfo,
     *,
     frames: int,
-    total: int | None,
+    share: float | None,
 ) -> tuple[NetworkConfig, int]:
     """The width for a group of `frames` frames, and the bytes its payload should have.
 
-    total: frames of the whole clip, None when not known. Raises UsageError when a size in bytes
-    needs that number, or is too small for any network.
+    share: of the file's bytes, None where the clip's length is not known. Raises UsageError when a
+    size in bytes needs that, or is too small for any network.
     """
     if fit.size_bytes is not None:
-        if total is None:
+        if share is None:
             raise UsageError(
                 "--size needs a known number of frames: give --frames, or --size-params"
             )
-        share = (fit.size_bytes - STREAM_OVERHEAD) * frames / max(total, frames) - UNIT_OVERHEAD
-        target = max(int(share), 1)
+        target = max(int((fit.size_bytes - STREAM_OVERHEAD) * share - UNIT_OVERHEAD), 1)
         least = least_values(network, frames)
         if target * 8 < 2 * least:
             raise UsageError(
@@ -198,10 +208,12 @@ def _summary(groups: list[dict[str, Any]]) -> dict[str, Any]:
     return {**means, **sums, "groups": list(groups)}
 
 
-def _decode_unit(
-    unit: Unit, config: NetworkConfig, info: VideoInfo, device: torch.device
+def _pictures(
+    group: QuantisedGroup, unit: Unit, info: VideoInfo, device: torch.device, start: int
 ) -> Iterator[Frame]:
-    group = decode_group(unit.payload, config, unit.frame_count)
+    first = max(start - unit.frame_start, 0)
+    if first >= group.frames:
+        return
     network, codes = group.network(device), group.codes(device)
 
     def picture(index: int) -> Frame:
@@ -212,21 +224,23 @@ def _decode_unit(
         return Frame(tuple(plane[0] for plane in planes), pts=unit.frame_start + index)
 
     if device.type != "cpu":
-        yield from map(picture, range(group.frames))
+        yield from map(picture, range(first, group.frames))
         return
     # Three maps live at once in a block: its input, the convolution's output, the shuffled one.
     workers = DECODE_MEMORY // (12 * group.config.largest_activation())
-    workers = min(max(workers, 1), torch.get_num_threads(), group.frames)
-    yield from _side_by_side(picture, group.frames, workers)
+    workers = min(max(workers, 1), torch.get_num_threads(), group.frames - first)
+    yield from _side_by_side(picture, range(first, group.frames), workers)
 
 
-def _side_by_side(picture: Callable[[int], Frame], count: int, workers: int) -> Iterator[Frame]:
-    """picture(0), picture(1) ... in order, `workers` at a time on one torch thread each."""
+def _side_by_side(
+    picture: Callable[[int], Frame], numbers: Iterable[int], workers: int
+) -> Iterator[Frame]:
+    """picture(n) of each number in order, `workers` at a time on one torch thread each."""
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         pending: deque[Future[Frame]] = deque()
         try:
-            for index in range(count):
+            for index in numbers:
                 pending.append(pool.submit(picture, index))
                 if len(pending) > workers:
                     yield pending.popleft().result()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from nvc.errors import UsageError
@@ -38,7 +38,12 @@ class FitConfig:
     whole frames), or "table" (free values).
     quantise_from: share of the steps before quantisation starts; noise_share: share of the
     quantised steps that imitate rounding by noise before rounding itself takes over.
-    group: most frames fitted by one network. checkpoint_seconds: time between saved states.
+    group: most frames fitted by one network. motion: groups also end where the luma has changed by
+    that many levels of 255 in all, and at scene cuts; None: groups of equal length.
+    anchor_every: an anchor every so many groups, the others coded as what changed from the one
+    before. residual_share, residual_length: bytes and epochs of such a group over an anchor's.
+    jobs: chains of groups fitted side by side in processes; cluster: where else they may run
+    (nvc.schedule). checkpoint_seconds: time between saved states.
     """
 
     epochs: int | None = None
@@ -55,6 +60,12 @@ class FitConfig:
     quantise_from: float = 0.65
     noise_share: float = 0.3
     group: int = 256
+    motion: float | None = None
+    anchor_every: int = 1
+    residual_share: float = 0.5
+    residual_length: float = 0.5
+    jobs: int = 1
+    cluster: str | None = None
     seed: int = 0
     precision: Precision = "auto"
     checkpoint_seconds: float = 20.0
@@ -91,6 +102,14 @@ class FitConfig:
         ):
             _require(0 <= share < 1, f"{name} is {share}; allowed: 0 to under 1")
         _require(1 <= self.group <= MAX_GROUP, f"group is {self.group}; allowed: 1 to {MAX_GROUP}")
+        for name, count in (("anchor-every", self.anchor_every), ("jobs", self.jobs)):
+            _require(count >= 1, f"{name} is {count}; it must be 1 or more")
+        for name, part in (
+            ("motion", 1.0 if self.motion is None else self.motion),
+            ("residual-share", self.residual_share),
+            ("residual-length", self.residual_length),
+        ):
+            _require(0 < part < 1e6, f"{name} is {part}; it must be above 0")
         _require(self.seed >= 0, f"seed is {self.seed}; it must be 0 or more")
         _require(self.checkpoint_seconds >= 0, "checkpoint-seconds must be 0 or more")
 
@@ -100,6 +119,12 @@ class FitConfig:
         if self.lr is not None:
             return self.lr
         return 1e-3 if self.optimizer == "adam" else 4e-3
+
+    def for_residual(self, frames: int) -> FitConfig:
+        """The options of a residual group of `frames` frames: shorter, and quantised throughout, as
+        a weight that moves freely at first has to be brought back."""
+        epochs = max(1, round(self.residual_length * self.epochs_for(frames)))
+        return replace(self, epochs=epochs, quantise_from=0.0)
 
     def epochs_for(self, frames: int) -> int:
         """Epochs of a group of `frames` frames."""

@@ -21,8 +21,7 @@ from nvc.inr.config import NetworkConfig
 from nvc.inr.fit_config import FitConfig
 from nvc.inr.groups import ResidentClip
 from nvc.inr.module import GroupFit
-from nvc.inr.quantised import QuantisedGroup, quantise_group
-from nvc.inr.state import CHECKPOINT
+from nvc.inr.quantised import Base, QuantisedGroup, quantise_group
 
 REPORT_SECONDS = 0.5
 COLLAPSE_STEPS = 300  # a shorter fit may well be no better than flat frames
@@ -86,11 +85,11 @@ class _Bookkeeping(lightning.Callback):
         *,
         group: int,
         fit: FitConfig,
-        state: Path | None,
+        checkpoint: Path | None,
         progress: Callable[[Progress], None] | None,
         write: Callable[[QuantisedGroup], bytes],
     ) -> None:
-        self.group, self.fit, self.state, self.write = group, fit, state, write
+        self.group, self.fit, self.checkpoint, self.write = group, fit, checkpoint, write
         self.progress = progress
         self.started = self.saved = self.reported = time.monotonic()
         self.first_epoch = 0
@@ -112,8 +111,9 @@ class _Bookkeeping(lightning.Callback):
         if last or now - self.reported >= REPORT_SECONDS:
             self.reported = now
             self._report(module, done, now)
-        if self.state is not None and not last and now - self.saved >= self.fit.checkpoint_seconds:
-            self.save(trainer)
+        due = now - self.saved >= self.fit.checkpoint_seconds
+        if self.checkpoint is not None and due and not last:
+            self.save(trainer, self.checkpoint)
             self.saved = time.monotonic()
 
     def _report(self, module: Any, done: int, now: float) -> None:
@@ -148,12 +148,11 @@ class _Bookkeeping(lightning.Callback):
             written = 8 * len(self.write(quantise_module(module)))
         module.rate.correction.fill_(min(max(written / max(estimate, 1.0), 0.5), 2.0))
 
-    def save(self, trainer: Any) -> None:
+    def save(self, trainer: Any, checkpoint: Path) -> None:
         """Write the state beside its name, then rename: a kill leaves the old or the new one."""
-        assert self.state is not None
-        temporary = self.state / (CHECKPOINT + ".part")
+        temporary = checkpoint.with_name(checkpoint.name + ".part")
         trainer.save_checkpoint(temporary)
-        temporary.replace(self.state / CHECKPOINT)
+        temporary.replace(checkpoint)
 
     def state_dict(self) -> dict[str, Any]:
         return {"psnr_float_before": self.psnr_float_before, "spent": self._seconds()}
@@ -185,26 +184,31 @@ def fit_group(
     target_bytes: int,
     write: Callable[[QuantisedGroup], bytes],
     group: int = 0,
-    state: Path | None = None,
-    resume: bool = False,
+    base: Base | None = None,
+    make_module: Callable[..., GroupFit] = GroupFit,
+    checkpoint: Path | None = None,
     progress: Callable[[Progress], None] | None = None,
-) -> tuple[QuantisedGroup, FitStats]:
-    """Fit one group on the device its clip is on.
+) -> tuple[Base, FitStats]:
+    """Fit one group on the device its clip is on; what a next one can be coded against, and stats.
 
-    write: the coder, used to hold the rate at target_bytes. state: folder for a checkpoint every
-    fit.checkpoint_seconds; with resume the fit continues from the one there, if any. Raises
-    NvcError when the fit diverges, KeyboardInterrupt when it is interrupted; warns on a collapse.
+    write: the coder, used to hold the rate at target_bytes. base: the group before, which this one
+    starts from and is coded against. make_module: what is fitted. checkpoint: file written every
+    fit.checkpoint_seconds; the fit continues from it when it is there. Raises NvcError when the
+    fit diverges, KeyboardInterrupt when it is interrupted; warns on a collapse.
     """
     _quiet_lightning()
     device = clip.device
     torch.manual_seed(fit.seed)
-    module = GroupFit(
-        network, fit, clip, target_bits=8.0 * target_bytes, bfloat16=use_bfloat16(fit, device)
+    module = make_module(
+        network,
+        fit,
+        clip,
+        target_bits=8.0 * target_bytes,
+        bfloat16=use_bfloat16(fit, device),
+        base=base,
     )
-    book = _Bookkeeping(group=group, fit=fit, state=state, progress=progress, write=write)
-    checkpoint = state / CHECKPOINT if state is not None and resume else None
-    if checkpoint is not None and not checkpoint.is_file():
-        checkpoint = None
+    book = _Bookkeeping(group=group, fit=fit, checkpoint=checkpoint, progress=progress, write=write)
+    saved = checkpoint if checkpoint is not None and checkpoint.is_file() else None
     trainer = lightning.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=[device.index or 0] if device.type == "cuda" else 1,
@@ -215,13 +219,14 @@ def fit_group(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    _run(trainer, module, checkpoint)
+    _run(trainer, module, saved)
     module.to(device)
     with torch.no_grad():
         quantised = quantise_module(module)
         codes = module.all_codes()
         psnr_final = module.psnr(module.network, codes)
         psnr_quantised = module.psnr(quantised.network(device), quantised.codes(device))
+        source = {name: value.cpu().clone() for name, value in module.source.state_dict().items()}
     payload = len(write(quantised))
     steps = module.epochs * module.steps
     stats = FitStats(
@@ -245,7 +250,7 @@ def fit_group(
             stacklevel=2,
         )
     logger.debug("group %d: %s", group, asdict(stats))
-    return quantised, stats
+    return Base(quantised, source), stats
 
 
 def _run(trainer: lightning.Trainer, module: GroupFit, checkpoint: Path | None) -> None:

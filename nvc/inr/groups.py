@@ -17,6 +17,8 @@ from nvc.video.color import yuv_to_rgb
 from nvc.video.frames import Frame, VideoInfo
 
 RGB_CACHE = 1 << 28  # bytes of float RGB kept for clips that are this short
+CUT_LEVEL = 12.0  # a change of so many levels of 255 between two frames may be a scene cut
+CUT_RATIO = 4.0  # and is one when it is so many times what came before
 
 
 class ResidentClip:
@@ -88,29 +90,78 @@ def pad_pictures(pictures: torch.Tensor, config: NetworkConfig) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Group:
-    """Frames that one network is fitted to; `start` is the first one's number in the clip."""
+    """Frames that one network is fitted to; `start` is the first one's number in the clip.
+
+    last: of the clip. cut: it begins a scene, so nothing before it helps.
+    """
 
     start: int
     frames: list[Frame]
     last: bool
+    cut: bool = False
 
 
-def cut_groups(frames: Iterable[Frame], *, group: int, frame_count: int | None) -> Iterator[Group]:
+def cut_groups(
+    frames: Iterable[Frame],
+    *,
+    group: int,
+    frame_count: int | None,
+    motion: float | None = None,
+    bit_depth: int = 8,
+) -> Iterator[Group]:
     """The groups of a clip, holding one of them and one frame more.
 
     Groups are of nearly equal length when the number of frames is known, so that no short rest
-    pays for a whole network.
+    pays for a whole network. With `motion` they end earlier: where frames have changed by that
+    much since the first one (the sum of `change`), and at a scene cut.
     """
     length = group
-    if frame_count:
+    if frame_count and motion is None:
         length = -(-frame_count // -(-frame_count // group))
     iterator = iter(frames)
-    start = 0
+    start, cut = 0, False
     held = list(islice(iterator, length + 1))
     while held:
-        current, held = held[:length], held[length:]
-        yield Group(start, current, last=not held)
-        start += len(current)
+        count = len(held[:length])
+        next_cut = False
+        if motion is not None:
+            count, next_cut = _still_length(held, count, motion, bit_depth)
+        current, held = held[:count], held[count:]
+        yield Group(start, current, last=not held, cut=cut)
+        start, cut = start + count, next_cut
         if held:
             del current
-            held += islice(iterator, length)
+            held += islice(iterator, length + 1 - len(held))
+
+
+def change(before: Frame, after: Frame, bit_depth: int = 8) -> float:
+    """Mean absolute difference of two frames' luma pooled by 8, in levels of 8 bits."""
+    one, two = (_pooled(frame.planes[0]) for frame in (before, after))
+    return float((one - two).abs().mean()) / 2 ** (bit_depth - 8)
+
+
+def _pooled(plane: torch.Tensor) -> torch.Tensor:
+    rows, columns = plane.shape
+    kernel = (min(8, rows), min(8, columns))
+    return functional.avg_pool2d(plane.to(torch.float32)[None], kernel)[0]
+
+
+def _still_length(
+    frames: list[Frame], most: int, motion: float, bit_depth: int
+) -> tuple[int, bool]:
+    """How many of the first `most` frames make a group, and whether a scene begins behind them.
+
+    A cut is a change of CUT_LEVEL or more that is CUT_RATIO times the largest one before it in the
+    group; the group takes at least one frame.
+    """
+    total = largest = 0.0
+    for number in range(1, min(most + 1, len(frames))):
+        step = change(frames[number - 1], frames[number], bit_depth)
+        if step >= CUT_LEVEL and step >= CUT_RATIO * largest:
+            return number, True
+        if number == most:
+            break
+        total, largest = total + step, max(largest, step)
+        if total > motion:
+            return number, False
+    return most, False

@@ -15,7 +15,8 @@ from nvc.inr.embeddings import EmbeddingTable, FrameEncoder
 from nvc.inr.fit_config import FitConfig
 from nvc.inr.groups import ResidentClip, pad_pictures
 from nvc.inr.network import DecoderNetwork
-from nvc.inr.parameters import EmbeddingQuantiser, Quantiser, RateController
+from nvc.inr.parameters import STEP_PRECISION, EmbeddingQuantiser, Quantiser, RateController
+from nvc.inr.quantised import Base
 from nvc.nn.optimisers import Muon
 
 FIRST_EXCESS = 1.15  # rate when quantisation starts, over the target
@@ -26,7 +27,8 @@ class GroupFit(lightning.LightningModule):
 
     The steps fall into three phases: float; quantised with noise; quantised by rounding with
     straight-through gradients. `target_bits` is the rate the controller holds, for parameters and
-    embedding together. Nothing in a step waits for the device.
+    embedding together. With `base` the fit starts from the group before, keeps its steps, and the
+    parameters' rate is that of their differences from it. Nothing in a step waits for the device.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class GroupFit(lightning.LightningModule):
         *,
         target_bits: float,
         bfloat16: bool,
+        base: Base | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -61,10 +64,23 @@ class GroupFit(lightning.LightningModule):
         self.quantiser = Quantiser([shape.numel() for shape in self.shapes])
         self.embedding_quantiser = EmbeddingQuantiser()
         self.rate = RateController()
+        self.base: torch.Tensor | None
+        self.register_buffer("base", None, persistent=False)
+        if base is not None:
+            self._start_from(base)
         self.register_buffer("distortion_sum", torch.zeros(()))
         self._pooled: torch.Tensor | None = None
         self._generator: torch.Generator | None = None
         self._order = torch.empty(0, dtype=torch.int64)
+
+    def _start_from(self, base: Base) -> None:
+        group = base.group
+        self.network.load_state_dict(group.network("cpu").state_dict())
+        self.source.load_state_dict(base.source)
+        self.base = self.flat_parameters().detach().clone()
+        codes = torch.tensor(group.step_codes, dtype=torch.float32)
+        self.quantiser.log2_steps = torch.nn.Parameter(codes / STEP_PRECISION, requires_grad=False)
+        self.embedding_quantiser.log2_step.data.fill_(group.embedding_step_code / STEP_PRECISION)
 
     # Fitting
 
@@ -72,6 +88,7 @@ class GroupFit(lightning.LightningModule):
         """Muon for the network's matrices when asked for, Adam for the rest."""
         fit = self.fit_config
         steps = [self.quantiser.log2_steps, self.embedding_quantiser.log2_step]
+        steps = [step for step in steps if step.requires_grad]
         decoder = list(self.network.parameters())
         matrices = [p for p in decoder if p.ndim == 2] if fit.optimizer == "muon" else []
         # by identity: comparing tensors would compare values
@@ -177,8 +194,9 @@ class GroupFit(lightning.LightningModule):
         flat, codes = self.flat_parameters(), self.all_codes()
         # Near the target from the start: a rate that lags far behind it winds lambda up.
         bits = FIRST_EXCESS * self.target_bits / (flat.numel() + codes.numel())
-        self.quantiser.start(flat, bits)
-        self.embedding_quantiser.start(codes, bits)
+        if self.base is None:
+            self.quantiser.start(flat, bits)
+            self.embedding_quantiser.start(codes, bits)
         distortion = torch.stack(
             [
                 self._distortion(self.network, codes[index], self.clip.pictures(index))
@@ -196,6 +214,7 @@ class GroupFit(lightning.LightningModule):
     def bits(self, flat: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """Scalar: estimated bits of the parameters and of all frames' codes."""
         values = codes[0].numel() * len(self.clip)
+        flat = flat if self.base is None else flat - self.base
         return self.quantiser.bits(flat) + values * self.embedding_quantiser.bits(codes)
 
     def codes(self, indices: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:

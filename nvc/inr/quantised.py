@@ -68,6 +68,14 @@ class QuantisedGroup:
         return dequantise(self.embedding, self.embedding_step_code, device)
 
 
+@dataclass(frozen=True, eq=False)
+class Base:
+    """What a residual group starts from: the group before it, and the state of its code source."""
+
+    group: QuantisedGroup
+    source: dict[str, torch.Tensor]
+
+
 def dequantise(symbols: np.ndarray, code: int, device: torch.device | str) -> torch.Tensor:
     """Integers times their step, float32, same shape."""
     values = symbols.astype(np.float64) * step_value(code)

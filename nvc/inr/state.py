@@ -1,68 +1,63 @@
 """What an interrupted encode leaves behind, so that it can go on: one folder beside the output.
 
-Finished groups are payloads that are never fitted again; the group under way has the trainer's
-checkpoint. Every file is written under another name first, so a kill never leaves half of one.
+Every group has files of its own, so that several processes can share the folder: a finished group
+its payload, which is never fitted again; one under way the trainer's checkpoint. Every file is
+written under another name first, so a kill never leaves half of one.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import zlib
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from nvc.errors import InputError, UsageError
 from nvc.inr.fit_config import FitConfig
 
-CHECKPOINT = "last.ckpt"
 _CONFIG = "fit.json"
-_CURRENT = "current.json"
 # Options that may change between the runs of one encode.
-_FREE = ("checkpoint_seconds",)
+_FREE = ("checkpoint_seconds", "jobs", "cluster")
 
 
+@dataclass(frozen=True)
+class FinishedGroup:
+    """A group that is fitted: its payload, its statistics, the state of its code source."""
+
+    payload: bytes
+    stats: dict[str, Any]
+    source: dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
 class FitState:
-    """The state folder of one encode.
+    """The state folder of one encode; `open_state` makes it."""
 
-    With resume, what the folder holds is used, after checking that it belongs to the same options
-    (else UsageError); without, it is emptied first.
-    """
+    folder: Path
 
-    def __init__(self, folder: Path, fit: FitConfig, *, resume: bool) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        options = {k: v for k, v in asdict(fit).items() if k not in _FREE}
-        saved = self._read(_CONFIG)
-        if not resume:
-            self._clear()
-        elif saved is not None and saved != options:
-            changed = sorted(k for k in options if options[k] != saved.get(k))
-            raise UsageError(
-                f"cannot resume from {folder}: it was begun with another {', '.join(changed)}; "
-                "give the same options, or leave --resume away to start anew"
-            )
-        self._write(_CONFIG, options)
+    def begin(self, start: int, fingerprint: int) -> Path:
+        """Say that a group is fitted now; the file its checkpoint is in, or is to be.
 
-    def begin(self, start: int, fingerprint: int) -> bool:
-        """Say which group is fitted next; whether the folder's checkpoint is of that group.
-
-        Raises InputError when it is, but of other frames.
+        Raises InputError when a checkpoint is there, but of other frames.
         """
-        current = self._read(_CURRENT)
-        known = current is not None and current["start"] == start
-        if known and current["fingerprint"] != fingerprint:
+        checkpoint = self.folder / f"group_{start}.ckpt"
+        begun = self._read(f"group_{start}.begun.json")
+        if begun is None:
+            checkpoint.unlink(missing_ok=True)
+        elif begun["fingerprint"] != fingerprint:
             raise InputError(
                 f"cannot resume from {self.folder}: the input's frames are not those of the "
                 "interrupted encode; leave --resume away to start anew"
             )
-        if not known:
-            (self.folder / CHECKPOINT).unlink(missing_ok=True)
-        self._write(_CURRENT, {"start": start, "fingerprint": fingerprint})
-        return known
+        self._write(f"group_{start}.begun.json", {"fingerprint": fingerprint})
+        return checkpoint
 
-    def finished(self, start: int, fingerprint: int) -> tuple[bytes, dict[str, Any]] | None:
-        """Payload and statistics of a finished group, or None; InputError for other frames."""
+    def finished(self, start: int, fingerprint: int) -> FinishedGroup | None:
+        """A finished group, or None; InputError for other frames."""
         record = self._read(f"group_{start}.json")
         if record is None:
             return None
@@ -73,18 +68,28 @@ class FitState:
             )
         try:
             payload = (self.folder / f"group_{start}.bin").read_bytes()
+            source = (self.folder / f"group_{start}.source").read_bytes()
         except OSError:
             return None
-        return (payload, record["stats"]) if zlib.crc32(payload) == record["crc"] else None
+        if [zlib.crc32(payload), zlib.crc32(source)] != record["crc"]:
+            return None
+        return FinishedGroup(
+            payload, record["stats"], torch.load(io.BytesIO(source), weights_only=True)
+        )
 
-    def finish(self, start: int, fingerprint: int, payload: bytes, stats: dict[str, Any]) -> None:
+    def finish(self, start: int, fingerprint: int, group: FinishedGroup) -> None:
         """Keep a finished group and drop its checkpoint."""
-        part = self.folder / f"group_{start}.part"
-        part.write_bytes(payload)
-        part.replace(self.folder / f"group_{start}.bin")
-        record = {"fingerprint": fingerprint, "crc": zlib.crc32(payload), "stats": stats}
+        buffer = io.BytesIO()
+        torch.save(group.source, buffer)
+        for name, content in (("bin", group.payload), ("source", buffer.getvalue())):
+            part = self.folder / f"group_{start}.{name}.part"
+            part.write_bytes(content)
+            part.replace(self.folder / f"group_{start}.{name}")
+        crc = [zlib.crc32(group.payload), zlib.crc32(buffer.getvalue())]
+        record = {"fingerprint": fingerprint, "crc": crc, "stats": group.stats}
         self._write(f"group_{start}.json", record)
-        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+        for name in ("ckpt", "begun.json"):
+            (self.folder / f"group_{start}.{name}").unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Delete the folder's own files, and the folder when nothing else is in it."""
@@ -93,8 +98,7 @@ class FitState:
             self.folder.rmdir()
 
     def _clear(self) -> None:
-        own = (_CONFIG, _CURRENT, f"{CHECKPOINT}*", "group_*.bin", "group_*.json", "*.part")
-        for pattern in own:
+        for pattern in (_CONFIG, "group_*", "*.part"):
             for path in self.folder.glob(pattern):
                 path.unlink()
 
@@ -108,3 +112,26 @@ class FitState:
         part = self.folder / f"{name}.part"
         part.write_text(json.dumps(value))
         part.replace(self.folder / name)
+
+
+def open_state(folder: Path, fit: FitConfig, *, resume: bool) -> FitState:
+    """The state folder of an encode, made where it is missing.
+
+    With resume, what the folder holds is used, after checking that it belongs to the same options
+    (else UsageError); without, it is emptied first.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = FitState(folder)
+    # Through JSON, as what was saved came: tuples are lists there.
+    options = json.loads(json.dumps({k: v for k, v in asdict(fit).items() if k not in _FREE}))
+    saved = state._read(_CONFIG)
+    if not resume:
+        state._clear()
+    elif saved is not None and saved != options:
+        changed = sorted(k for k in options if options[k] != saved.get(k))
+        raise UsageError(
+            f"cannot resume from {folder}: it was begun with another {', '.join(changed)}; "
+            "give the same options, or leave --resume away to start anew"
+        )
+    state._write(_CONFIG, options)
+    return state
