@@ -76,6 +76,11 @@ def threads() -> str:
     return os.environ["OMP_NUM_THREADS"]
 
 
+def gpu() -> str | None:
+    time.sleep(0.1)
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
 def write_after(path: str, seconds: float) -> None:
     time.sleep(seconds)
     Path(path).touch()

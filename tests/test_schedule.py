@@ -115,8 +115,6 @@ def test_a_task_that_always_dies_is_given_up(pair: Scheduler) -> None:
 def test_tasks_that_need_more_cores_run_fewer_at_once(tmp_path: Path, pair: Scheduler) -> None:
     tasks = [Task((str(tmp_path), number), cpus=2) for number in range(3)]
     assert [count for _, count in pair.map(work.busy_at_once, tasks)] == [1, 1, 1]
-    tasks = [Task((str(tmp_path), number), cpus=0.5, gpus=1) for number in range(3)]
-    assert [count for _, count in pair.map(work.busy_at_once, tasks)] == [1, 1, 1]
     assert list(pair.map(work.threads, [Task((), cpus=2)])) == [(0, "2")]
     assert list(pair.map(work.threads, [Task(())])) == [(0, "1")]
 
@@ -128,6 +126,23 @@ def test_what_is_abandoned_is_stopped(pair: Scheduler, tmp_path: Path) -> None:
     results.close()
     time.sleep(1.2)
     assert not late.exists()
+
+
+def test_every_task_sees_the_gpu_it_was_given(
+    pair: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(UsageError, match="asks for a GPU, and there is none"):
+        list(pair.map(work.gpu, [Task((), gpus=1)]))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    with open_scheduler(jobs=3) as scheduler:
+        seen = [gpu for _, gpu in scheduler.map(work.gpu, [Task((), gpus=1)] * 4)]
+        assert sorted(seen) == ["4", "4", "7", "7"]
+        tasks = [Task((str(tmp_path), number), gpus=1) for number in range(4)]
+        assert max(count for _, count in scheduler.map(work.busy_at_once, tasks)) <= 2
+        halves = [gpu for _, gpu in scheduler.map(work.gpu, [Task((), gpus=0.5)] * 2)]
+        assert halves == ["4", "4"]
 
 
 @pytest.mark.parametrize(

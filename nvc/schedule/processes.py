@@ -7,6 +7,7 @@ a dead process is the only one that is run again.
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -24,6 +25,7 @@ from nvc.errors import UsageError
 from nvc.schedule.scheduler import WorkerScheduler
 from nvc.schedule.task import Outcome, Task, WorkerError, run_task
 
+_LOG = logging.getLogger(__name__)
 _GRACE = 3.0  # seconds a worker has to stop its own children and to remove what it left
 
 
@@ -39,13 +41,14 @@ class _Job:
 
 
 class ProcessScheduler(WorkerScheduler):
-    """At most `jobs` processes. Tasks run while their cpus fit into `jobs`, their gpus into one.
+    """At most `jobs` processes; tasks run while their cpus fit into `jobs`.
 
-    Every process sees the same GPU, the first; for machines with more there is Ray.
+    A task that asks for a GPU, or a share of one, runs where it sees only the one it was given.
     """
 
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
+        self._gpus: list[str] | None = None  # looked for when a task asks
         self._queue: deque[_Job] = deque()
         self._idle: list[_Worker] = []
         self._busy: dict[Connection, tuple[_Worker, _Job]] = {}
@@ -58,6 +61,10 @@ class ProcessScheduler(WorkerScheduler):
             raise UsageError(
                 f"a task asks for {task.gpus:g} GPUs; allowed: 1, unless on a cluster (--cluster)"
             )
+        if task.gpus and self._gpus is None:
+            self._gpus = _visible_gpus()
+        if task.gpus and not self._gpus:
+            raise UsageError("a task asks for a GPU, and there is none here that torch can use")
         self._queue.append(_Job(number, function, task, retries))
         self._start()
 
@@ -92,8 +99,11 @@ class ProcessScheduler(WorkerScheduler):
     def _start(self) -> None:
         """Hand out tasks, in their order, as long as the next one fits."""
         while self._queue and self._fits(self._queue[0].task):
+            gpu = self._free_gpu(self._queue[0].task.gpus)
+            if gpu is None and self._queue[0].task.gpus:
+                return
             job = self._queue.popleft()
-            worker = self._worker()
+            worker = self._worker(gpu)
             try:
                 worker.send(job.function, job.task)
             except (BrokenPipeError, ConnectionResetError):
@@ -104,28 +114,38 @@ class ProcessScheduler(WorkerScheduler):
                 raise
             self._busy[worker.pipe] = (worker, job)
 
-    def _worker(self) -> _Worker:
-        while self._idle:
-            worker = self._idle.pop()
-            if worker.process.is_alive():
-                return worker
-            worker.end()
-        return _Worker()
-
     def _fits(self, task: Task) -> bool:
         running = [job.task for _, job in self._busy.values()]
         if not running:
             return True
-        return (
-            len(running) < self._jobs
-            and sum(one.cpus for one in running) + task.cpus <= self._jobs
-            and sum(one.gpus for one in running) + task.gpus <= 1
-        )
+        cpus = sum(one.cpus for one in running) + task.cpus
+        return len(running) < self._jobs and cpus <= self._jobs
+
+    def _free_gpu(self, share: float) -> str | None:
+        """The first GPU with so much to spare; None when there is none, or none is asked for."""
+        for gpu in (self._gpus or []) if share else []:
+            used = sum(job.task.gpus for worker, job in self._busy.values() if worker.gpu == gpu)
+            if used + share <= 1:
+                return gpu
+        return None
+
+    def _worker(self, gpu: str | None) -> _Worker:
+        """A process bound to this GPU; one of another kind makes room for it."""
+        for worker in list(self._idle):
+            if worker.gpu == gpu or not worker.process.is_alive():
+                self._idle.remove(worker)
+                if worker.process.is_alive():
+                    return worker
+                worker.end()
+        if self._idle and len(self._idle) + len(self._busy) >= self._jobs:
+            _stop([self._idle.pop()])
+        return _Worker(gpu)
 
     def _lost(self, worker: _Worker, job: _Job) -> None:
         """A worker died: its task goes to the head of the queue, or up to the caller."""
         how = worker.end()
         job.deaths += 1
+        _LOG.warning("task %d lost its process (%s)", job.number, how)
         if job.deaths > job.retries:
             raise WorkerError(
                 f"task {job.number} lost its process {job.deaths} times, the last time {how}; "
@@ -135,12 +155,13 @@ class ProcessScheduler(WorkerScheduler):
 
 
 class _Worker:
-    """A process and the pipe to it."""
+    """A process, the pipe to it, and the GPU it sees in place of all."""
 
-    def __init__(self) -> None:
+    def __init__(self, gpu: str | None) -> None:
+        self.gpu = gpu
         context = multiprocessing.get_context("spawn")
         self.pipe, far = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_serve, args=(far,), daemon=True)
+        self.process: BaseProcess = context.Process(target=_serve, args=(far, gpu), daemon=True)
         # Blocked until the process has a handler: an interrupt while it still imports would
         # otherwise print a traceback. The tracker comes first because starting it unblocks.
         resource_tracker.ensure_running()
@@ -181,7 +202,16 @@ def _stop(workers: list[_Worker]) -> None:
             worker.process.join()
 
 
-def _serve(pipe: Connection) -> None:
+def _visible_gpus() -> list[str]:
+    """What CUDA_VISIBLE_DEVICES says, or else the numbers of the GPUs."""
+    import torch
+
+    count = torch.cuda.device_count()
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return names.split(",")[:count] if names else [str(number) for number in range(count)]
+
+
+def _serve(pipe: Connection, gpu: str | None) -> None:
     """A worker's life: tasks until the pipe closes, a SIGTERM, or the end of the parent.
 
     An interrupt from the keyboard reaches the whole process group: the parent decides what comes of
@@ -192,6 +222,8 @@ def _serve(pipe: Connection) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_watch_parent, daemon=True).start()
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before a task imports torch
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             _answer(pipe, _next(pipe))

@@ -107,7 +107,7 @@ class WorkerScheduler(Scheduler):
     ) -> Iterator[tuple[int, Any]]:
         if ahead is not None and ahead < 1:
             raise ValueError(f"ahead is {ahead}; allowed: 1 and more")
-        source = enumerate(tasks)
+        source: Iterator[tuple[int, Task]] | None = enumerate(tasks)
         under_way: set[int] = set()
         done: dict[int, Outcome] = {}
         turn = 0
