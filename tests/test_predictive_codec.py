@@ -262,6 +262,7 @@ def test_jobs_give_the_bytes_of_one_process(weights: str, monkeypatch: pytest.Mo
         ({"gop": 0}, "1 to 65535"),
         ({"qp": 3, "psnr": 40.0}, "one of them"),
         ({"jobs": 2, "bitrate": 1e6}, "constant QP"),
+        ({"cluster": "auto", "psnr": 40.0}, "constant QP"),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict, message: str) -> None:

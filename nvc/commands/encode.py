@@ -52,7 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--reset", type=options.at_least(1), metavar="N", help="frames a lost unit can spoil (dhvc)"
     )
     group.add_argument(
-        "--jobs", type=options.at_least(1), metavar="N", help="GOPs encoded side by side (dhvc)"
+        "--jobs", type=options.at_least(1), metavar="N", help="GOPs or groups coded side by side"
+    )
+    group.add_argument(
+        "--cluster", metavar="ADDRESS", help="code them on a Ray cluster: HOST:PORT, or auto"
     )
     group.add_argument(
         "--no-pack",
@@ -82,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
     rates = ("qp", "bitrate", "size", "psnr")
     own = ("gop", "epochs", "size_params", "lr", "batch_size", "seed")
-    own += ("reset", "jobs", "pack", "weights")
+    own += ("reset", "jobs", "cluster", "pack", "weights")
     given = {name: getattr(args, name) for name in (*rates, *own)}
     given = {name: value for name, value in given.items() if value is not None}
     if args.resume:

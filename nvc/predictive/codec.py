@@ -38,7 +38,8 @@ class EncodeOptions:
     its layer. intra_gain: QPs by which intra frames are finer, since others refer to them.
     qp_cycle: added to the QP of inter frames by their place in the GOP, over and over, so that now
     and then one is finer for those after it. jobs: GOPs encoded side by side in processes, at
-    constant QP. weights: a shipped name or a .safetensors path.
+    constant QP; cluster: where else they may run (nvc.schedule). weights: a shipped name or a
+    .safetensors path.
     """
 
     qp: int | None = None
@@ -50,6 +51,7 @@ class EncodeOptions:
     intra_gain: int = 6
     qp_cycle: tuple[int, ...] = (-8, 3, 3, 3, 0, 3, 3, 3)
     jobs: int = 1
+    cluster: str | None = None
     pack: bool = True
     weights: str = "dhvc_s"
 
@@ -75,8 +77,13 @@ class EncodeOptions:
                 raise UsageError(f"{name} is {value}; allowed: {low} to {high}")
         if not self.qp_cycle or not all(-QP_COUNT < step < QP_COUNT for step in self.qp_cycle):
             raise UsageError(f"qp_cycle is {self.qp_cycle}; allowed: QP differences, at least one")
-        if self.jobs > 1 and targets not in ([], ["qp"]):
-            raise UsageError(f"jobs {self.jobs} with {targets[0]}: jobs need a constant QP")
+        if self.side_by_side and targets not in ([], ["qp"]):
+            raise UsageError(f"{targets[0]} with jobs or a cluster: these need a constant QP")
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether GOPs are encoded side by side."""
+        return self.jobs > 1 or self.cluster is not None
 
 
 class PredictiveCodec:
@@ -96,8 +103,10 @@ class PredictiveCodec:
     ) -> Iterator[Unit]:
         """CONFIG, then the units of each frame as soon as it is there."""
         yield Unit(UnitType.CONFIG, bytes([CONFIG_VERSION]) + self.weights_hash)
-        if self.options.jobs > 1:
-            yield from encode_gops(self.options, frames, info, progress=progress)
+        if self.options.side_by_side:
+            yield from encode_gops(
+                self.options, frames, info, device=self.device, progress=progress
+            )
         else:
             yield from encode_frames(
                 self.options, frames, info, device=self.device, progress=progress

@@ -1,22 +1,20 @@
-"""GOPs encoded side by side in processes; the bytes are those of one process.
+"""GOPs encoded side by side; the bytes are those of one process.
 
-A GOP starts with an intra frame and refers to nothing before it, so each is a task of its own. A
-bounded number is under way, which bounds the memory; results come back in order.
+A GOP starts with an intra frame and refers to nothing before it, so each is a task of its own, here
+or on other machines. Frames are read only as tasks are drawn, which bounds the memory.
 """
 
 from __future__ import annotations
 
 import itertools
-import multiprocessing
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from nvc.bitstream.units import Unit
+from nvc.schedule import Task, open_scheduler
 from nvc.video.frames import Frame, VideoInfo
 
 if TYPE_CHECKING:
@@ -30,35 +28,40 @@ def encode_gops(
     frames: Iterable[Frame],
     info: VideoInfo,
     *,
+    device: str = "cpu",
     progress: Callable | None = None,
 ) -> Iterator[Unit]:
-    """FRAME units of all frames, `options.jobs` GOPs at a time."""
-    frames = iter(frames)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
-        under_way: deque[tuple[Future[list[Unit]], int]] = deque()
-        first = 0
-        while True:
-            gop = list(itertools.islice(frames, options.gop))
-            if gop:
-                planes = [tuple(plane.cpu().numpy() for plane in frame.planes) for frame in gop]
-                under_way.append((pool.submit(_task, options, planes, info, first), len(gop)))
-                first += len(gop)
-            if not under_way:
-                return
-            if not gop or len(under_way) > options.jobs:
-                task, count = under_way.popleft()
-                units = task.result()
-                yield from units
-                if progress is not None:
-                    progress(units[-1].frame_start + 1 if units else count)
+    """FRAME units of all frames, in order, from `options.jobs` processes or `options.cluster`."""
+    gpus = 1 if device.startswith("cuda") else 0
+    tasks = (
+        Task((options, planes, info, device, first), gpus=gpus)
+        for first, planes in _gops(frames, options.gop)
+    )
+    with open_scheduler(jobs=options.jobs, cluster=options.cluster) as scheduler:
+        for _, (units, done) in scheduler.map(_encode_gop, tasks):
+            yield from units
+            if progress is not None:
+                progress(done)
 
 
-def _task(options: EncodeOptions, planes: Planes, info: VideoInfo, first: int) -> list[Unit]:
+def _gops(frames: Iterable[Frame], length: int) -> Iterator[tuple[int, Planes]]:
+    """Number of the first frame and the planes of every GOP, on the CPU."""
+    numbered = enumerate(frames)
+    while gop := list(itertools.islice(numbered, length)):
+        yield (
+            gop[0][0],
+            [tuple(plane.cpu().numpy() for plane in frame.planes) for _, frame in gop],
+        )
+
+
+def _encode_gop(
+    options: EncodeOptions, planes: Planes, info: VideoInfo, device: str, first: int
+) -> tuple[list[Unit], int]:
+    """Units of a GOP, and the frames of the video that are done with it."""
     from nvc.predictive.codec import encode_frames
 
-    torch.set_num_threads(1)
     frames = (
         Frame(planes=tuple(torch.from_numpy(plane) for plane in parts), pts=0) for parts in planes
     )
-    return list(encode_frames(options, frames, info, first=first))
+    units = list(encode_frames(options, frames, info, device=device, first=first))
+    return units, first + len(planes)
