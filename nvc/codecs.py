@@ -55,7 +55,9 @@ class CodecEntry:
     ``rates``: the rate targets it can meet. ``renamed``: options whose name in the codec's own
     configuration is another. ``layered``: decoding fewer layers gives a coarser picture.
     ``resumable``: an interrupted encode can go on from saved state. ``whole_files``: a rate is met
-    as the size of a file of known length, not frame by frame.
+    as the size of a file of known length, not frame by frame. ``defaults``: a function of the
+    codec's name and of ``preset`` that gives its options where they differ from the configuration's
+    own. ``interpolates``: it can make frames between frames.
     """
 
     name: str
@@ -68,6 +70,24 @@ class CodecEntry:
     layered: bool = False
     resumable: bool = False
     whole_files: bool = False
+    defaults: str | None = None
+    interpolates: bool = False
+
+
+def _inr(name: str, summary: str) -> CodecEntry:
+    return CodecEntry(
+        name=name,
+        module="nvc.inr.codec",
+        factory="InrCodec",
+        config="nvc.inr.fit_config:FitConfig",
+        summary=summary,
+        rates=("size", "bitrate", "psnr"),
+        renamed={"gop": "group", "size": "size_bytes"},
+        resumable=True,
+        whole_files=True,
+        defaults="nvc.inr.methods:fit_defaults",
+        interpolates=True,
+    )
 
 
 CODECS = {
@@ -82,17 +102,14 @@ CODECS = {
             rates=("qp", "bitrate", "size", "psnr"),
             layered=True,
         ),
-        CodecEntry(
-            name="hnerv",
-            module="nvc.inr.codec",
-            factory="InrCodec",
-            config="nvc.inr.fit_config:FitConfig",
-            summary="HNeRV: the video is fitted as the weights of a small network",
-            rates=("size", "bitrate"),
-            renamed={"gop": "group", "size": "size_bytes"},
-            resumable=True,
-            whole_files=True,
+        _inr(
+            "inr", "the video is fitted as the weights of a small network: this project's own mix"
         ),
+        _inr("hnerv", "HNeRV: convolutions on a code a frame, both fitted to the video"),
+        _inr("nerv", "NeRV: the same of the frame's time alone"),
+        _inr("enerv", "E-NeRV: time and place apart, each stage modulated by time"),
+        _inr("nervpp", "NeRV++: separable residual blocks around each stage, bilinear skips"),
+        _inr("cam", "CAM: grids over time in place of codes, stages modulated by grids"),
     )
 }
 
@@ -144,6 +161,9 @@ def make_encoder(
     a rate or an option the codec does not have, saying which it has.
     """
     entry = codec_entry(name)
+    preset = options.pop("preset", None)
+    if preset is not None and entry.defaults is None:
+        raise UsageError(f"codec {name} has no presets; leave --preset away")
     if rate is not None:
         if rate.kind not in entry.rates:
             able = ", ".join(f"--{kind}" for kind in entry.rates)
@@ -156,6 +176,10 @@ def make_encoder(
     config_type = getattr(importlib.import_module(config_module), config_name)
     known = {item.name for item in fields(config_type)}
     values = {entry.renamed.get(option, option): value for option, value in options.items()}
+    if entry.defaults is not None:
+        defaults_module, defaults_name = entry.defaults.split(":")
+        defaults = getattr(importlib.import_module(defaults_module), defaults_name)
+        values = defaults(name, preset=preset) | values
     unknown = sorted(set(values) - known)
     if unknown:
         raise UsageError(

@@ -124,9 +124,9 @@ def test_config_refusals():
     """A configuration of another version, size, or with data left over is refused in one line."""
     payload = encode_config(network_for_size(40, 60))
     for bad, message in [
-        (b"\x02" + payload[1:], "configuration 2 is not known"),
+        (b"\x01" + payload[1:], "configuration 1 is not known"),
         (payload + b"\0", "data after its end"),
-        (payload[:-1] + b"\x09", "knows no INR activation number 9"),
+        (payload[:-1] + b"\x09", "knows no INR coding number 9"),
         (payload[:1] + b"\x00" + payload[2:], "grid side 0"),
     ]:
         with pytest.raises(StreamError, match=message):

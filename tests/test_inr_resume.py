@@ -99,7 +99,7 @@ def test_divergence_and_collapse_are_told(monkeypatch):
     with pytest.raises(NvcError, match="diverged in epoch"):
         broken = [torch.full_like(p, 0) for p in frames[0].planes]
         monkeypatch.setattr(
-            nvc.inr.groups, "yuv_to_rgb", lambda planes, _: torch.full((1, 3, 40, 60), torch.nan)
+            nvc.inr.pictures, "yuv_to_rgb", lambda planes, _: torch.full((1, 3, 40, 60), torch.nan)
         )
         encode([type(frames[0])(tuple(broken), 0)], info)
     monkeypatch.undo()

@@ -12,6 +12,7 @@ CODEC_IDS: dict[str, int] = {
     "cam": 6,
     "nirvana": 7,
     "pfnr": 8,
+    "inr": 9,
 }
 
 CODEC_NAMES: dict[int, str] = {number: name for name, number in CODEC_IDS.items()}

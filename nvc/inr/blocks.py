@@ -12,32 +12,48 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from nvc.inr.config import NetworkConfig
+from nvc.inr.timecode import TemporalGrid
+
 ACTIVATION_FUNCTIONS = {
     "gelu": functional.gelu,
     "silu": functional.silu,
     "relu": functional.relu,
+    "sine": torch.sin,
 }
 
 
 class MatrixConv2d(nn.Module):
     """Convolution of stride 1 that keeps its size: (B, in, H, W) -> (B, out, H, W).
 
-    weight (out, in * k * k) and bias (out,) start uniform in +-1 / sqrt(in * k * k), as torch's own
-    convolution does.
+    weight (out, in / groups * k * k) and bias (out,), when there is one, start uniform in
+    +-1 / sqrt(in / groups * k * k), as torch's own convolution does.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        *,
+        bias: bool = True,
+        groups: int = 1,
+    ) -> None:
         super().__init__()
-        self.in_channels, self.out_channels, self.kernel = in_channels, out_channels, kernel
-        fan_in = in_channels * kernel * kernel
+        self.out_channels, self.kernel, self.groups = out_channels, kernel, groups
+        self.in_channels = in_channels // groups
+        fan_in = self.in_channels * kernel * kernel
         bound = 1 / math.sqrt(fan_in)
         self.weight = nn.Parameter(torch.empty(out_channels, fan_in).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(out_channels).uniform_(-bound, bound))
+        self.bias = (
+            nn.Parameter(torch.empty(out_channels).uniform_(-bound, bound)) if bias else None
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         # (out, in * k * k) -> (out, in, k, k)
         kernel = self.weight.view(self.out_channels, self.in_channels, self.kernel, self.kernel)
-        return functional.conv2d(x, kernel, self.bias, padding=self.kernel // 2)
+        padding = self.kernel // 2
+        return functional.conv2d(x, kernel, self.bias, padding=padding, groups=self.groups)
 
 
 def shuffle_pixels(x: torch.Tensor, stride: int) -> torch.Tensor:
@@ -57,44 +73,98 @@ def shuffle_pixels(x: torch.Tensor, stride: int) -> torch.Tensor:
     return rows.permute(0, 3, 1, 2)
 
 
-class PixelShuffleBlock(nn.Module):
-    """HNeRV's upsampling block: convolution, pixel shuffle, activation.
+def enlarge(x: torch.Tensor, stride: int) -> torch.Tensor:
+    """Bilinear interpolation of (B, C, H, W) to (B, C, H * stride, W * stride)."""
+    if stride == 1:
+        return x
+    return functional.interpolate(x, scale_factor=stride, mode="bilinear", align_corners=False)
 
-    (B, in, H, W) -> (B, out, H * stride, W * stride)
+
+def modulate(x: torch.Tensor, scale_shift: torch.Tensor) -> torch.Tensor:
+    """Instance norm of (B, C, H, W), times 1 + the first C of (B, 2 C, 1, 1), plus the others."""
+    scale, shift = scale_shift.to(x.dtype).chunk(2, dim=1)
+    return functional.instance_norm(x) * (1 + scale) + shift
+
+
+class SeparableResidual(nn.Module):
+    """x + pointwise(activation(depthwise 3x3(x))): (B, C, H, W) -> (B, C, H, W).
+
+    NeRV++'s separable residual block (Ghorbel et al., 2024, section 3).
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, *, kernel: int, stride: int, activation: str
-    ) -> None:
+    def __init__(self, channels: int, *, activation: str) -> None:
         super().__init__()
-        self.stride = stride
-        self.conv = MatrixConv2d(in_channels, out_channels * stride * stride, kernel)
+        self.depthwise = MatrixConv2d(channels, channels, 3, groups=channels)
+        self.pointwise = MatrixConv2d(channels, channels, 1)
         self.activation = ACTIVATION_FUNCTIONS[activation]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # (B, s * s * out, H, W) -> (B, out, H * s, W * s)
-        return self.activation(shuffle_pixels(self.conv(x), self.stride))
+        return x + self.pointwise(self.activation(self.depthwise(x)))
 
 
-class PointwiseStem(nn.Module):
-    """1x1 convolution and activation: (B, in, H, W) -> (B, out, H, W)."""
+class UpBlock(nn.Module):
+    """One stage: (B, in, H, W) -> (B, out, H * stride, W * stride), after the stage's parts.
 
-    def __init__(self, in_channels: int, out_channels: int, *, activation: str) -> None:
+    In order: FiLM on a normalised input (E-NeRV, Li et al., ECCV 2022, section 3.3), a separable
+    residual block (NeRV++), convolution and pixel shuffle or interpolation and convolution, plus
+    the interpolated input through a 1x1 convolution (NeRV++), modulation by grids over time on the
+    normalised output (CAM, Lee et al., ICLR 2024, section 3), activation, another residual block.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, stage: int, config: NetworkConfig) -> None:
         super().__init__()
-        self.conv = MatrixConv2d(in_channels, out_channels, 1)
-        self.activation = ACTIVATION_FUNCTIONS[activation]
+        self.stride, self.shuffles = config.strides[stage], config.block == "pixelshuffle"
+        self.activation = ACTIVATION_FUNCTIONS[config.activation]
+        self.film = self.before = self.skip = self.grid = self.after = None
+        if config.modulation == "film":
+            self.film = MatrixConv2d(config.hidden_width // 4, 2 * inputs, 1)
+        if config.wrap == "separable":
+            self.before = SeparableResidual(inputs, activation=config.activation)
+        wide = outputs * self.stride**2 if self.shuffles else outputs
+        self.conv = MatrixConv2d(inputs, wide, config.kernels[stage])
+        if config.skip == "bilinear":
+            self.skip = MatrixConv2d(inputs, outputs, 1)
+        if config.modulation == "grids":
+            self.grid = TemporalGrid(config.modulation_steps, 2 * outputs, (1, 1), spread=0.0)
+        if config.wrap == "separable":
+            self.after = SeparableResidual(outputs, activation=config.activation)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.activation(self.conv(x))
+    def forward(
+        self, x: torch.Tensor, position: torch.Tensor | None, features: torch.Tensor | None
+    ) -> torch.Tensor:
+        """position: (B,) in [0, 1] of the frames; features: (B, hidden / 4, 1, 1) of their time."""
+        if self.film is not None:
+            x = modulate(x, self.film(features))
+        if self.before is not None:
+            x = self.before(x)
+        if self.shuffles:
+            # (B, s * s * out, H, W) -> (B, out, H * s, W * s)
+            y = shuffle_pixels(self.conv(x), self.stride)
+        else:
+            y = self.conv(enlarge(x, self.stride))
+        if self.skip is not None:
+            y = y + enlarge(self.skip(x), self.stride)
+        if self.grid is not None:
+            y = modulate(y, self.grid(position))
+        y = self.activation(y)
+        return y if self.after is None else self.after(y)
 
 
-class RgbHead(nn.Module):
-    """Convolution to RGB and tanh(x) / 2 + 1/2: (B, in, H, W) -> (B, 3, H, W) in [0, 1]."""
+class Head(nn.Module):
+    """Convolution to the picture, float32: (B, in, H, W) -> (B, 3, H, W) RGB in [0, 1], or
+    (B, 6, H, W): four of Y, row by row, one of Cb and Cr, 0 to 1 over all sample values, unclamped.
 
-    def __init__(self, in_channels: int, *, kernel: int) -> None:
+    RGB is squashed by tanh(x) / 2 + 1/2 (HNeRV) or the logistic function (E-NeRV).
+    """
+
+    def __init__(self, in_channels: int, *, kernel: int, kind: str) -> None:
         super().__init__()
-        self.conv = MatrixConv2d(in_channels, 3, kernel)
+        self.kind = kind
+        self.conv = MatrixConv2d(in_channels, 6 if kind == "yuv420" else 3, kernel)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         # The output stays in float32 when autocast runs the convolution in less.
-        return torch.tanh(self.conv(x).float()) * 0.5 + 0.5
+        y = self.conv(x).float()
+        if self.kind == "yuv420":
+            return y * 0.5 + 0.5
+        return torch.sigmoid(y) if self.kind == "rgb_sigmoid" else torch.tanh(y) * 0.5 + 0.5

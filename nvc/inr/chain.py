@@ -166,7 +166,10 @@ def fit_chain(
             target_now = max(round(target * fit.residual_share * counts[place] / counts[0]), 1)
         else:
             target_now = target
-        frames = [Frame(tuple(map(torch.from_numpy, frame)), pts=0) for frame in planes]
+        frames = [
+            Frame(tuple(map(torch.from_numpy, frame)), pts=start + number)
+            for number, frame in enumerate(planes)
+        ]
         clip = scheme.clip(frames, job.info, torch.device(job.device))
         base, finished = _fit_group(
             job,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,20 @@ from nvc.bitstream.units import Unit, UnitType
 from nvc.errors import StreamError, UsageError
 from nvc.inr.chain import ChainJob, fit_chains
 from nvc.inr.coding import decode_config, decode_group, encode_config, encode_group
-from nvc.inr.config import NetworkConfig, network_for_size
+from nvc.inr.config import NetworkConfig
 from nvc.inr.fit_config import DEFAULT_BITS_PER_PIXEL, FitConfig
 from nvc.inr.groups import ResidentClip, cut_groups
+from nvc.inr.ignore import read_mask
+from nvc.inr.methods import network_for
 from nvc.inr.network import least_values, nearest_width, parameter_count, width_for_parameters
+from nvc.inr.pictures import PictureSpace
 from nvc.inr.quantised import QuantisedGroup
 from nvc.inr.state import open_state
-from nvc.video.color import rgb_to_yuv
 from nvc.video.frames import Frame, VideoInfo
 
 STREAM_OVERHEAD = 140  # bytes of a file besides its PARAMETERS payloads, for --size
 UNIT_OVERHEAD = 20
+PAPER_BITS = 7.3  # of a value under the published coding, with its tables
 DECODE_MEMORY = 1 << 30  # bytes of feature maps that frames decoded side by side may take
 
 
@@ -34,6 +37,8 @@ class FrameScheme:
     """Networks that make a frame at a time from its code, as chains fit them (nvc.inr.chain)."""
 
     network: NetworkConfig
+    prior: str = "auto"
+    ignore: torch.Tensor | None = None  # bool (1 or frames of the clip, H, W)
 
     def choose(
         self, fit: FitConfig, info: VideoInfo, *, frames: int, share: float | None
@@ -42,16 +47,21 @@ class FrameScheme:
         return choose_network(self.network, fit, info, frames=frames, share=share)
 
     def clip(self, frames: list[Frame], info: VideoInfo, device: torch.device) -> ResidentClip:
-        """The frames on the device."""
-        return ResidentClip(frames, info, device)
+        """The frames on the device; their pts is their number in the clip."""
+        ignore = self.ignore
+        if ignore is not None and len(ignore) > 1:
+            ignore = ignore[frames[0].pts : frames[0].pts + len(frames)]
+        if ignore is not None:
+            ignore = ignore.expand(len(frames), -1, -1)
+        return ResidentClip(frames, info, device, ignore=ignore)
 
-    def encode(self, group: QuantisedGroup, base: QuantisedGroup | None) -> bytes:
+    def encode(self, group: Any, base: QuantisedGroup | None) -> bytes:
         """The payload of a group."""
-        return encode_group(group, base)
+        return encode_group(group, base, prior=self.prior)
 
     def decode(
         self, payload: bytes, network: NetworkConfig, frames: int, base: QuantisedGroup | None
-    ) -> QuantisedGroup:
+    ) -> Any:
         """The group of a payload."""
         return decode_group(payload, network, frames, base)
 
@@ -63,7 +73,8 @@ class FrameScheme:
 
 
 class InrCodec:
-    """HNeRV end to end: one CONFIG unit, then one PARAMETERS unit a group of frames.
+    """Any method of nvc.inr.methods end to end: one CONFIG unit, then one PARAMETERS unit a group
+    of frames.
 
     device: where the fit runs. state: folder that makes an encode resumable (nvc.inr.state);
     resume: go on from what is there. After encode, `stats` holds what the fits came to: the means
@@ -99,7 +110,11 @@ class InrCodec:
         that do not fit `info`, NvcError when a fit diverges.
         """
         fit = self.config
-        network = network_for_size(info.height, info.width)
+        network = network_for(fit.method, info, changed=fit.network)
+        network = replace(network, coding=fit.coding)
+        ignore = None
+        if fit.ignore_mask is not None:
+            ignore = read_mask(fit.ignore_mask, info)
         state = None
         if self._state is not None:
             state = open_state(self._state, fit, resume=self._resume)
@@ -113,7 +128,7 @@ class InrCodec:
             motion=fit.motion,
             bit_depth=info.bit_depth,
         )
-        job = ChainJob(FrameScheme(network), fit, info, str(self.device), state)
+        job = ChainJob(FrameScheme(network, fit.prior, ignore), fit, info, str(self.device), state)
         for group in fit_chains(job, groups, total=total, progress=progress):
             done.append(group.stats)
             self.stats = _summary(done)
@@ -134,13 +149,15 @@ class InrCodec:
         *,
         device: torch.device | str = "cpu",
         start: int = 0,
+        speed: int = 1,
     ) -> Iterator[Frame]:
         """Frames of the groups in the order of their units; a frame's pts is its number.
 
-        start: no picture is made of the frames before it. Frames are made one at a time on one
-        thread each, several side by side on a CPU, so the number of threads changes the speed and
-        no sample. Groups whose base is not there are passed over. Raises StreamError on a bad
-        stream.
+        start: no picture is made of the frames before it. speed: frames made for each of the
+        video's, by interpolation between their codes; start and pts count those. Frames are made
+        one at a time on one thread each, several side by side on a CPU, so the number of threads
+        changes the time it takes and no sample. Groups whose base is not there are passed over.
+        Raises StreamError on a bad stream.
         """
         network: NetworkConfig | None = None
         base: QuantisedGroup | None = None
@@ -154,7 +171,9 @@ class InrCodec:
                 if unit.key or (base is not None and unit.frame_start == end):
                     previous = None if unit.key else base
                     base = decode_group(unit.payload, network, unit.frame_count, previous)
-                    yield from _pictures(base, unit, info, torch.device(device), start)
+                    yield from _pictures(
+                        base, unit, info, torch.device(device), start=start, speed=speed
+                    )
                 else:
                     base = None
                 end = unit.frame_end
@@ -173,6 +192,7 @@ def choose_network(
     share: of the file's bytes, None where the clip's length is not known. Raises UsageError when a
     size in bytes needs that, or is too small for any network.
     """
+    bits_per_value = fit.bits_per_value if fit.coding == "own" else PAPER_BITS
     if fit.size_bytes is not None:
         if share is None:
             raise UsageError(
@@ -185,16 +205,16 @@ def choose_network(
                 f"--size {fit.size_bytes} is too small: {frames} frames of "
                 f"{info.width}x{info.height} need {least // 4} bytes or more a group"
             )
-        values = max(round(8 * target / fit.bits_per_value), least)
+        values = max(round(8 * target / bits_per_value), least)
         return nearest_width(network, frames, values), target
     if fit.size_params is not None:
         network = width_for_parameters(network, frames, fit.size_params)
     else:
         pixels = frames * info.height * info.width
-        values = round(DEFAULT_BITS_PER_PIXEL * pixels / fit.bits_per_value)
+        values = round(DEFAULT_BITS_PER_PIXEL * pixels / bits_per_value)
         least = least_values(network, frames)
         network = nearest_width(network, frames, max(values, least))
-    return network, round(parameter_count(network, frames) * fit.bits_per_value / 8)
+    return network, round(parameter_count(network, frames) * bits_per_value / 8)
 
 
 def _summary(groups: list[dict[str, Any]]) -> dict[str, Any]:
@@ -209,27 +229,35 @@ def _summary(groups: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _pictures(
-    group: QuantisedGroup, unit: Unit, info: VideoInfo, device: torch.device, start: int
+    group: Any, unit: Unit, info: VideoInfo, device: torch.device, *, start: int, speed: int
 ) -> Iterator[Frame]:
-    first = max(start - unit.frame_start, 0)
-    if first >= group.frames:
+    """Frames of a group from the one numbered `start` on, `speed` for each of the video's: those
+    between two are made of a code and a time between theirs."""
+    first, count = max(start - unit.frame_start * speed, 0), group.frames * speed
+    if first >= count:
         return
     network, codes = group.network(device), group.codes(device)
+    space, last = PictureSpace(group.config.head, info), group.frames - 1
 
     def picture(index: int) -> Frame:
+        # No frame follows the group's last, so what would lie behind it repeats it.
+        low, part = divmod(min(index, last * speed), speed)
+        time = torch.tensor([(low + part / speed) / group.frames], dtype=torch.float64)
         with torch.inference_mode():
-            rgb = network(codes[index : index + 1])[..., : info.height, : info.width]
-            planes = rgb_to_yuv(rgb, info)
+            code = codes[low : low + 1]
+            if part:
+                code = torch.lerp(code, codes[low + 1 : low + 2], part / speed)
+            planes = space.planes(network(code, time.to(device)))
         # (1, h, w) -> (h, w)
-        return Frame(tuple(plane[0] for plane in planes), pts=unit.frame_start + index)
+        return Frame(tuple(plane[0] for plane in planes), pts=unit.frame_start * speed + index)
 
     if device.type != "cpu":
-        yield from map(picture, range(first, group.frames))
+        yield from map(picture, range(first, count))
         return
     # Three maps live at once in a block: its input, the convolution's output, the shuffled one.
     workers = DECODE_MEMORY // (12 * group.config.largest_activation())
-    workers = min(max(workers, 1), torch.get_num_threads(), group.frames - first)
-    yield from _side_by_side(picture, range(first, group.frames), workers)
+    workers = min(max(workers, 1), torch.get_num_threads(), count - first)
+    yield from _side_by_side(picture, range(first, count), workers)
 
 
 def _side_by_side(

@@ -20,11 +20,21 @@ from nvc.inr.matrices import (
     pack_step,
 )
 from nvc.inr.network import parameter_shapes
+from nvc.inr.published import MinMaxGroup, decode_published, encode_published
 from nvc.inr.quantised import QuantisedGroup, symbol_count
 
-CONFIG_VERSION = 1
+CONFIG_VERSION = 2
 SYMBOLS_PER_BYTE = 4096  # more than any fit leaves: keeps a tiny payload from asking for gigabytes
 _DIFFERENCES = 1
+# Numbers of the network that all groups share, and the largest each may be.
+_NUMBERS = (
+    ("first_percent", 1000),
+    ("reduction_percent", 1000),
+    ("head_kernel", parts.MAX_KERNEL),
+    ("time_levels", 128),
+    ("time_base_percent", 200),
+    ("grid_levels", 8),
+)
 
 
 def encode_config(config: NetworkConfig) -> bytes:
@@ -35,9 +45,9 @@ def encode_config(config: NetworkConfig) -> bytes:
         len(config.strides),
         *config.strides,
         *config.kernels,
-        config.reduction_percent,
-        config.head_kernel,
-        *(names.index(getattr(config, field)) for field, names in _PARTS),
+        *(getattr(config, field) for field, _ in _NUMBERS),
+        *(names.index(getattr(config, field)) for field, names in parts.PARTS),
+        parts.CODINGS.index(config.coding),
     ]
     return b"".join(pack_varint(number) for number in numbers)
 
@@ -50,15 +60,14 @@ def decode_config(payload: bytes, *, height: int, width: int) -> NetworkConfig:
     reader = PayloadReader(payload)
     version = reader.number(255)
     if version != CONFIG_VERSION:
-        raise StreamError(f"INR configuration {version} is not known; this nvc reads 1")
+        raise StreamError(f"INR configuration {version} is not known; this nvc reads 2")
     grid = (reader.number(parts.MAX_GRID), reader.number(parts.MAX_GRID))
     stages = reader.number(parts.MAX_STAGES)
     strides = tuple(reader.number(parts.MAX_STRIDE) for _ in range(stages))
     kernels = tuple(reader.number(parts.MAX_KERNEL) for _ in range(stages))
-    reduction = reader.number(1000)
-    head_kernel = reader.number(parts.MAX_KERNEL)
+    numbers = {field: reader.number(most) for field, most in _NUMBERS}
     names = {}
-    for field, allowed in _PARTS:
+    for field, allowed in (*parts.PARTS, ("coding", parts.CODINGS)):
         number = reader.number(255)
         if number >= len(allowed):
             raise StreamError(f"this nvc knows no INR {field} number {number}")
@@ -72,8 +81,8 @@ def decode_config(payload: bytes, *, height: int, width: int) -> NetworkConfig:
             stem_width=1,
             min_channels=1,
             embedding_channels=1,
-            reduction_percent=reduction,
-            head_kernel=head_kernel,
+            hidden_width=8,
+            **numbers,
             **names,
         )
         config.check_size(height, width)
@@ -82,91 +91,139 @@ def decode_config(payload: bytes, *, height: int, width: int) -> NetworkConfig:
     return config
 
 
-def encode_group(group: QuantisedGroup, base: QuantisedGroup | None = None) -> bytes:
+def encode_group(
+    group: QuantisedGroup | MinMaxGroup, base: QuantisedGroup | None = None, *, prior: str = "auto"
+) -> bytes:
     """The PARAMETERS unit's payload of a fitted group.
 
     With `base`, a group of the same widths and steps, neither is written and the weights are coded
-    as differences from the base's (a residual group, docs/inr.md).
+    as differences from the base's (a residual group, docs/inr.md). prior: see FitConfig.
     """
+    if isinstance(group, MinMaxGroup):
+        return encode_published(group)
+    return _encode(group, base, prior)[0]
+
+
+def side_information(
+    group: QuantisedGroup | MinMaxGroup, base: QuantisedGroup | None = None, *, prior: str = "auto"
+) -> int:
+    """Bytes of the payload that are no coded values: widths, steps, codings, models, means."""
+    if isinstance(group, MinMaxGroup):
+        return len(encode_published(group)) - sum(symbols.size for symbols in group.symbols)
+    return _encode(group, base, prior)[1]
+
+
+def _encode(group: QuantisedGroup, base: QuantisedGroup | None, prior: str) -> tuple[bytes, int]:
     config = group.config
     head, streams = bytearray(), MatrixWriter()
     if base is None:
-        widths = (config.stem_width, config.min_channels, config.embedding_channels)
-        head += b"".join(map(pack_varint, widths))
+        head += b"".join(pack_varint(getattr(config, name)) for name in config.WIDTHS)
         steps = [pack_step(step) for step in group.step_codes]
         weights = group.symbols
     else:
         steps = [b""] * len(group.symbols)
         weights = group.less(base)
     for symbols, step in zip(weights, steps, strict=True):
-        head += step + streams.add(Candidate(as_matrix(symbols)))
-    means = _channel_means(group.embedding)
-    direct, differences = (
-        Candidate(_embedding_matrix(group.embedding, means, differences=choice))
-        for choice in (False, True)
-    )
-    best = min(direct, differences, key=lambda candidate: candidate.bits)
-    head += pack_step(group.embedding_step_code) + streams.add(best)
-    head.append(_DIFFERENCES if best is differences else 0)
-    head += b"".join(pack_varint(zigzag(int(mean))) for mean in means)
-    return bytes(head) + streams.to_bytes()
+        head += step
+        matrix = as_matrix(symbols)
+        if symbols.ndim < 4:
+            head += streams.add(Candidate(matrix, prior))
+            continue
+        # A tensor over time: each step less the one before, where that is smaller.
+        moved = np.diff(matrix, axis=0, prepend=np.zeros_like(matrix[:1]))
+        head += _add_cheaper(streams, matrix, moved, prior)
+    if config.code_channels:
+        means = _channel_means(group.embedding)
+        direct, differences = (
+            _embedding_matrix(group.embedding, means, differences=choice)
+            for choice in (False, True)
+        )
+        head += pack_step(group.embedding_step_code)
+        head += _add_cheaper(streams, direct, differences, prior)
+        head += b"".join(pack_varint(zigzag(int(mean))) for mean in means)
+    body = streams.to_bytes()
+    return bytes(head) + body, len(head) + streams.side_bytes
+
+
+def _add_cheaper(
+    streams: MatrixWriter, direct: np.ndarray, differences: np.ndarray, prior: str
+) -> bytes:
+    """Add the matrix that takes fewer bits; how it is coded, and the flag that says which it is."""
+    one, two = Candidate(direct, prior), Candidate(differences, prior)
+    best = min(one, two, key=lambda candidate: candidate.bits)
+    return streams.add(best) + bytes((_DIFFERENCES if best is two else 0,))
 
 
 def decode_group(
-    payload: bytes, config: NetworkConfig, frames: int, base: QuantisedGroup | None = None
-) -> QuantisedGroup:
+    payload: bytes,
+    config: NetworkConfig,
+    frames: int,
+    base: QuantisedGroup | MinMaxGroup | None = None,
+) -> QuantisedGroup | MinMaxGroup:
     """Undo encode_group for a stream's configuration and a unit of `frames` frames.
 
     Raises StreamError on anything encode_group does not write, before allocating for it.
     """
+    if config.coding == "paper":
+        if base is not None:
+            raise StreamError("INR parameters: a group of the published coding has no base")
+        return decode_published(payload, config, frames)
+    if isinstance(base, MinMaxGroup):
+        raise StreamError("INR parameters: the base of a group is coded in another way")
     reader = PayloadReader(payload)
     if base is None:
-        names = ("stem_width", "min_channels", "embedding_channels")
-        widths = {name: reader.number(parts.MAX_CHANNELS) for name in names}
+        widths = {name: reader.number(parts.MAX_CHANNELS) for name in config.WIDTHS}
         try:
-            config = replace(config, **widths)
+            config = replace(config, **widths).for_frames(frames)
         except UsageError as error:
             raise StreamError(f"INR parameters: {error}") from None
     else:
-        config = base.config
+        config = base.config.for_frames(frames)
     shapes = list(parameter_shapes(config).values())
     count = symbol_count(config, frames)
     if count > min(parts.MAX_VALUES, SYMBOLS_PER_BYTE * (len(payload) + 16)):
         raise StreamError(f"INR parameters: {count} values cannot be in {len(payload)} bytes")
-    grid = config.grid[0] * config.grid[1]
     matrices = [matrix_shape(shape) for shape in shapes]
-    matrices.append((config.embedding_channels, frames * grid))
-    steps, codings = [], []
-    for number in range(len(matrices)):
-        own = base is None or number == len(shapes)
-        steps.append(reader.step() if own else base.step_codes[number])
+    steps, codings, flags = [], [], []
+    for number, shape in enumerate(shapes):
+        steps.append(reader.step() if base is None else base.step_codes[number])
         codings.append(reader.coding())
-    flags = reader.byte()
-    if flags > _DIFFERENCES:
-        raise StreamError(f"INR parameters: flags {flags} are not known")
-    limit = 1 << 22
-    means = np.array([unzigzag(reader.number(limit)) for _ in range(config.embedding_channels)])
+        flags.append(reader.flag() if len(shape) == 4 else False)
+    embedding_step, embedding_flag, means = 0, False, np.empty(0, dtype=np.int64)
+    if config.code_channels:
+        matrices.append((config.code_channels, frames * config.grid[0] * config.grid[1]))
+        embedding_step = reader.step()
+        codings.append(reader.coding())
+        embedding_flag = reader.flag()
+        limit = 1 << 22
+        means = np.array([unzigzag(reader.number(limit)) for _ in range(config.code_channels)])
     values = decode_matrices(reader, matrices, codings)
-    embedding = _embedding_from_matrix(
-        values.pop(), means, (frames, config.embedding_channels, *config.grid), bool(flags)
-    )
+    shape = (frames, config.code_channels, *config.grid)
+    embedding = np.zeros(shape, dtype=np.int32)
+    if config.code_channels:
+        embedding = _embedding_from_matrix(values.pop(), means, shape, embedding_flag)
+    symbols = [
+        _summed(matrix, differences).reshape(shape)
+        for matrix, shape, differences in zip(values, shapes, flags, strict=True)
+    ]
     group = QuantisedGroup(
         config=config,
-        symbols=tuple(v.reshape(shape) for v, shape in zip(values, shapes, strict=True)),
-        step_codes=tuple(steps[:-1]),
+        symbols=tuple(symbols),
+        step_codes=tuple(steps),
         embedding=embedding,
-        embedding_step_code=steps[-1],
+        embedding_step_code=embedding_step,
     )
     return group if base is None else group.plus(base)
 
 
-_PARTS = (
-    ("frame_code", parts.FRAME_CODES),
-    ("stem", parts.STEMS),
-    ("block", parts.BLOCKS),
-    ("head", parts.HEADS),
-    ("activation", parts.ACTIVATIONS),
-)
+def _summed(matrix: np.ndarray, differences: bool) -> np.ndarray:
+    """Undo the differences down the rows of a matrix that holds them."""
+    if not differences:
+        return matrix
+    values = np.cumsum(matrix, axis=0, dtype=np.int64)
+    if np.abs(values).max(initial=0) >= 1 << 24:
+        raise StreamError("INR parameters: a weight is out of range")
+    return values.astype(np.int32)
 
 
 def _channel_means(embedding: np.ndarray) -> np.ndarray:

@@ -69,6 +69,17 @@ class FrameEncoder(nn.Module):
         return self.stages(pictures)
 
 
+class NoCodes(nn.Module):
+    """Codes of no channels, for networks that need none: (B,) -> (B, 0, rows, columns)."""
+
+    def __init__(self, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.grid = grid
+
+    def forward(self, indices: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(indices), 0, *self.grid, device=indices.device)
+
+
 class EmbeddingTable(nn.Module):
     """One free code a frame: indices (B,) int64 -> (B, channels, rows, columns)."""
 

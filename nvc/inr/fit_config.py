@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from nvc.errors import UsageError
 from nvc.inr.config import MAX_VALUES
@@ -11,6 +12,9 @@ from nvc.inr.config import MAX_VALUES
 Optimiser = Literal["muon", "adam"]
 EmbeddingSource = Literal["pooled", "encoder", "table"]
 Precision = Literal["auto", "float32", "bfloat16"]
+Loss = Literal["l2", "l1", "l1_ssim"]
+Prior = Literal["auto", "histogram", "tensor", "dual", "adaptive"]
+Coding = Literal["own", "paper"]
 
 DEFAULT_BITS_PER_PIXEL = 0.1
 PAPER_EPOCHS = 300
@@ -27,15 +31,23 @@ def _require(condition: bool, message: str) -> None:
 class FitConfig:
     """Options of a fit; every bad one raises UsageError with what is allowed.
 
-    epochs: None means 300, as published, and at least 1,500 steps for short clips.
+    method: whose network (nvc.inr.methods); network: arguments of network_for_size in place of the
+    method's. epochs: None means 300, as published, and at least 1,500 steps for short clips.
     size_params: decoder parameters and embedding values of the whole clip's network, per group.
     size_bytes: bytes of the whole file; needs a known number of frames. With neither size the file
     aims at 0.1 bit a pixel. bits_per_value: what one parameter costs in the file on average; it
-    turns a size in bytes into a width, and size_params into a rate.
+    turns a size in bytes into a width, and size_params into a rate. lmbda: instead of holding a
+    rate, minimise bits/pixel + lmbda * MSE of RGB in [0, 1]; psnr: instead hold the mean RGB PSNR
+    in dB. loss: "l2", "l1" or NeRV's "l1_ssim".
     optimizer: "muon" (matrices by Muon at matrix_lr, the rest by Adam at lr) or "adam" (Adam at lr
-    for all, as published). lr, matrix_lr: None means the optimizer's own default.
+    for all, as published). lr, matrix_lr: None means the optimizer's own default. adam_beta: Adam's
+    first beta.
     embedding: "pooled" (encoder on frames pooled by the first stride), "encoder" (HNeRV's, on
     whole frames), or "table" (free values).
+    prior: what codes the weights: the cheapest of all ("auto"), a histogram of magnitudes a tensor,
+    one scale a tensor, one a row and one a column, or the adaptive coder. coding: "paper" rounds to
+    8 bits between minimum and maximum after a fit that knows nothing of it, and codes with Huffman.
+    ignore_mask: picture or video of the places not to fit, where its luma is over half.
     quantise_from: share of the steps before quantisation starts; noise_share: share of the
     quantised steps that imitate rounding by noise before rounding itself takes over.
     group: most frames fitted by one network. motion: groups also end where the luma has changed by
@@ -46,19 +58,28 @@ class FitConfig:
     (nvc.schedule). checkpoint_seconds: time between saved states.
     """
 
+    method: str = "hnerv"
+    network: Mapping[str, Any] | None = None
     epochs: int | None = None
     size_params: int | None = None
     size_bytes: int | None = None
+    lmbda: float | None = None
+    psnr: float | None = None
     bits_per_value: float = 6.0
     batch_size: int = 2
     optimizer: Optimiser = "muon"
     lr: float | None = None
     matrix_lr: float = 2e-2
     step_lr: float = 2e-2
+    adam_beta: float = 0.9
     warmup: float = 0.1
+    loss: Loss = "l2"
     embedding: EmbeddingSource = "pooled"
     quantise_from: float = 0.65
     noise_share: float = 0.3
+    prior: Prior = "auto"
+    coding: Coding = "own"
+    ignore_mask: str | None = None
     group: int = 256
     motion: float | None = None
     anchor_every: int = 1
@@ -87,6 +108,9 @@ class FitConfig:
             ("optimizer", self.optimizer, get_args(Optimiser)),
             ("embedding", self.embedding, get_args(EmbeddingSource)),
             ("precision", self.precision, get_args(Precision)),
+            ("loss", self.loss, get_args(Loss)),
+            ("prior", self.prior, get_args(Prior)),
+            ("coding", self.coding, get_args(Coding)),
         ):
             _require(value in allowed, f"{name} is {value!r}; allowed: {', '.join(allowed)}")
         for name, rate in (
@@ -99,6 +123,7 @@ class FitConfig:
             ("warmup", self.warmup),
             ("quantise-from", self.quantise_from),
             ("noise-share", self.noise_share),
+            ("adam-beta", self.adam_beta),
         ):
             _require(0 <= share < 1, f"{name} is {share}; allowed: 0 to under 1")
         _require(1 <= self.group <= MAX_GROUP, f"group is {self.group}; allowed: 1 to {MAX_GROUP}")
@@ -112,6 +137,21 @@ class FitConfig:
             _require(0 < part < 1e6, f"{name} is {part}; it must be above 0")
         _require(self.seed >= 0, f"seed is {self.seed}; it must be 0 or more")
         _require(self.checkpoint_seconds >= 0, "checkpoint-seconds must be 0 or more")
+
+        targets = [
+            name for name in ("size_bytes", "lmbda", "psnr") if getattr(self, name) is not None
+        ]
+        _require(len(targets) < 2, f"{' and '.join(targets)} were given: give one of them")
+        _require(self.lmbda is None or 0 < self.lmbda < 1e9, "lmbda must be above 0")
+        _require(self.psnr is None or 10 <= self.psnr <= 60, "psnr must be 10 to 60 dB")
+        _require(
+            self.loss == "l2" or (self.lmbda is None and self.psnr is None),
+            "lmbda and psnr speak of squared errors: they need the loss l2",
+        )
+        _require(
+            self.coding == "own" or (self.lmbda is None and self.psnr is None),
+            "the paper's coding knows no rate: it takes a size, not lmbda or psnr",
+        )
 
     @property
     def adam_lr(self) -> float:

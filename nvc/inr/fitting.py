@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import threading
@@ -21,6 +22,7 @@ from nvc.inr.config import NetworkConfig
 from nvc.inr.fit_config import FitConfig
 from nvc.inr.groups import ResidentClip
 from nvc.inr.module import GroupFit
+from nvc.inr.published import min_max_group
 from nvc.inr.quantised import Base, QuantisedGroup, quantise_group
 
 REPORT_SECONDS = 0.5
@@ -141,12 +143,14 @@ class _Bookkeeping(lightning.Callback):
         """Tell the controller what the coder really writes, a few times a fit."""
         quantised = done - module.quantise_epoch
         every = max((module.epochs - module.quantise_epoch) // CORRECTIONS, 1)
-        if quantised <= 0 or quantised % every or done == module.epochs:
+        if quantised <= 0 or quantised % every or done == module.epochs or not module.holds_bits:
             return
         with torch.no_grad():
             estimate = float(module.bits(module.flat_parameters(), module.all_codes()))
             written = 8 * len(self.write(quantise_module(module)))
         module.rate.correction.fill_(min(max(written / max(estimate, 1.0), 0.5), 2.0))
+        if 2 * quantised > module.epochs - module.quantise_epoch:
+            module.shift_steps(written)
 
     def save(self, trainer: Any, checkpoint: Path) -> None:
         """Write the state beside its name, then rename: a kill leaves the old or the new one."""
@@ -165,8 +169,11 @@ class _Bookkeeping(lightning.Callback):
         return self.spent + time.monotonic() - self.started
 
 
-def quantise_module(module: GroupFit) -> QuantisedGroup:
+def quantise_module(module: GroupFit) -> Any:
     """The group as it would be written now."""
+    if module.fit_config.coding == "paper":
+        parameters = list(module.network.parameters())
+        return min_max_group(module.network.config, parameters, module.all_codes())
     return quantise_group(
         module.network.config,
         list(module.network.parameters()),
@@ -227,6 +234,9 @@ def fit_group(
         psnr_final = module.psnr(module.network, codes)
         psnr_quantised = module.psnr(quantised.network(device), quantised.codes(device))
         source = {name: value.cpu().clone() for name, value in module.source.state_dict().items()}
+    psnr_before = book.psnr_float_before
+    if math.isnan(psnr_before):  # a fit that never quantises is float to its end
+        psnr_before = psnr_final
     payload = len(write(quantised))
     steps = module.epochs * module.steps
     stats = FitStats(
@@ -235,7 +245,7 @@ def fit_group(
         values=sum(map(int, module.quantiser.sizes)) + codes.numel(),
         steps=steps,
         seconds=book._seconds(),
-        psnr_float_before=book.psnr_float_before,
+        psnr_float_before=psnr_before,
         psnr_float_final=psnr_final,
         psnr_quantised=psnr_quantised,
         target_bytes=target_bytes,

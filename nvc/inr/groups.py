@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from nvc.errors import InputError
 from nvc.inr.config import NetworkConfig
-from nvc.video.color import yuv_to_rgb
+from nvc.inr.pictures import PictureSpace
 from nvc.video.frames import Frame, VideoInfo
 
 RGB_CACHE = 1 << 28  # bytes of float RGB kept for clips that are this short
@@ -24,12 +24,20 @@ CUT_RATIO = 4.0  # and is one when it is so many times what came before
 class ResidentClip:
     """Frames of one group kept on the device as the integer planes they came as.
 
-    planes: one (N, h, w) tensor a plane, uint8 or uint16, on `device`. Short clips also keep their
-    RGB, once asked for, as the conversion is a tenth of a step. Raises InputError when a frame's
-    planes do not fit `info`.
+    planes: one (N, h, w) tensor a plane, uint8 or uint16, on `device`. Short clips also keep what
+    a fit compares with, once asked for, as the conversion is a tenth of a step. ignore: bool
+    (N, H, W), True where a sample is not to be fitted. Raises InputError when a frame's planes do
+    not fit `info`.
     """
 
-    def __init__(self, frames: Sequence[Frame], info: VideoInfo, device: torch.device) -> None:
+    def __init__(
+        self,
+        frames: Sequence[Frame],
+        info: VideoInfo,
+        device: torch.device,
+        *,
+        ignore: torch.Tensor | None = None,
+    ) -> None:
         shapes = info.plane_shapes()
         for number, frame in enumerate(frames):
             found = tuple(tuple(plane.shape) for plane in frame.planes)
@@ -41,27 +49,45 @@ class ResidentClip:
             torch.stack([frame.planes[index].to(device) for frame in frames])
             for index in range(len(shapes))
         )
-
-        self._rgb: torch.Tensor | None = None
+        # (N, H, W) -> (N, 1, H, W)
+        self.kept = None if ignore is None else ~ignore[:, None].to(device)
+        self._kept_samples: dict[bool, torch.Tensor] = {}
         self._cached = len(frames) * 12 * info.height * info.width <= RGB_CACHE
 
     def __len__(self) -> int:
         return self.planes[0].shape[0]
 
     def pictures(self, indices: torch.Tensor) -> torch.Tensor:
-        """RGB of the frames at `indices` (B,): (B, 3, H, W) float32 in [0, 1]."""
+        """RGB of the frames at `indices` (B,): (B, 3, H, W) float32 in [0, 1]; what is ignored is
+        painted in the mean of the rest."""
+        rgb = self.samples(indices, PictureSpace("rgb", self.info))
+        if self.kept is None:
+            return rgb
+        kept = self.kept[indices].to(rgb.dtype)
+        total = kept.sum(dim=(2, 3), keepdim=True).clamp(min=1)
+        return rgb * kept + (1 - kept) * (rgb * kept).sum(dim=(2, 3), keepdim=True) / total
+
+    def samples(self, indices: torch.Tensor, space: PictureSpace) -> torch.Tensor:
+        """What a head should write for the frames at `indices`: (B, C, h, w) float32."""
         if not self._cached:
-            return self._convert(indices)
-        if self._rgb is None:
-            self._rgb = torch.cat([self._convert(index) for index in self.each()])
-        return self._rgb[indices]
+            return space.target(tuple(take(plane, indices) for plane in self.planes))
+        if space.packed not in self._kept_samples:
+            whole = [
+                space.target(tuple(take(plane, index) for plane in self.planes))
+                for index in self.each()
+            ]
+            self._kept_samples[space.packed] = torch.cat(whole)
+        return self._kept_samples[space.packed][indices]
+
+    def weights(self, indices: torch.Tensor, space: PictureSpace) -> torch.Tensor | None:
+        """(B, 1, h, w) of 1 where a head's sample counts, 0 where not; None where all do."""
+        if self.kept is None:
+            return None
+        return space.weight(self.kept[indices].to(torch.float32))
 
     def each(self) -> Iterator[torch.Tensor]:
         """Index tensors (1,) of the frames, one after the other."""
         return iter(torch.arange(len(self), device=self.device).split(1))
-
-    def _convert(self, indices: torch.Tensor) -> torch.Tensor:
-        return yuv_to_rgb([take(plane, indices) for plane in self.planes], self.info)
 
     def fingerprint(self) -> int:
         """CRC-32 of every sample."""

@@ -11,11 +11,13 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from nvc.inr.config import NetworkConfig
-from nvc.inr.embeddings import EmbeddingTable, FrameEncoder
+from nvc.inr.embeddings import EmbeddingTable, FrameEncoder, NoCodes
 from nvc.inr.fit_config import FitConfig
 from nvc.inr.groups import ResidentClip, pad_pictures
-from nvc.inr.network import DecoderNetwork
+from nvc.inr.losses import distortion
+from nvc.inr.network import build_network, frame_times
 from nvc.inr.parameters import STEP_PRECISION, EmbeddingQuantiser, Quantiser, RateController
+from nvc.inr.pictures import PictureSpace
 from nvc.inr.quantised import Base
 from nvc.nn.optimisers import Muon
 
@@ -49,19 +51,28 @@ class GroupFit(lightning.LightningModule):
         self.bfloat16 = bfloat16
         self.steps = fit.steps_per_epoch(len(clip))
         self.epochs = fit.epochs_for(len(clip))
-        self.quantise_epoch = min(round(self.epochs * fit.quantise_from), self.epochs - 1)
+        self.quantise_epoch = round(self.epochs * fit.quantise_from)
+        if fit.coding == "own":
+            self.quantise_epoch = min(self.quantise_epoch, self.epochs - 1)
+        else:
+            self.quantise_epoch = self.epochs
         noise_share = (1 - fit.quantise_from) * fit.noise_share
         self.round_epoch = self.quantise_epoch + round(self.epochs * noise_share)
 
-        self.network = DecoderNetwork(network)
+        self.pictures = PictureSpace(network.head, clip.info)
+        self.network = build_network(network)
         self.names = [name for name, _ in self.network.named_parameters()]
         self.shapes = [parameter.shape for parameter in self.network.parameters()]
-        if fit.embedding == "table":
+        self.source: torch.nn.Module
+        if not network.code_channels:
+            self.source = NoCodes(network.grid)
+        elif fit.embedding == "table":
             self.source = EmbeddingTable(len(clip), network.embedding_channels, network.grid)
         else:
             strides = network.strides if fit.embedding == "encoder" else network.strides[1:]
             self.source = FrameEncoder(strides, channels=network.embedding_channels)
-        self.quantiser = Quantiser([shape.numel() for shape in self.shapes])
+        sizes = [shape.numel() for shape in self.shapes]
+        self.quantiser = Quantiser(sizes, shapes=self.shapes if fit.prior == "dual" else None)
         self.embedding_quantiser = EmbeddingQuantiser()
         self.rate = RateController()
         self.base: torch.Tensor | None
@@ -69,6 +80,7 @@ class GroupFit(lightning.LightningModule):
         if base is not None:
             self._start_from(base)
         self.register_buffer("distortion_sum", torch.zeros(()))
+        self.register_buffer("times", frame_times(len(clip)), persistent=False)
         self._pooled: torch.Tensor | None = None
         self._generator: torch.Generator | None = None
         self._order = torch.empty(0, dtype=torch.int64)
@@ -99,7 +111,7 @@ class GroupFit(lightning.LightningModule):
             {"params": steps, "lr": fit.step_lr, "constant": True},
         ]
         optimisers: list[torch.optim.Optimizer] = [
-            torch.optim.Adam(groups, betas=(0.9, 0.999), fused=True)
+            torch.optim.Adam(groups, betas=(fit.adam_beta, 0.999), fused=True)
         ]
         if matrices:
             optimisers.append(Muon(matrices, lr=fit.matrix_lr))
@@ -134,43 +146,61 @@ class GroupFit(lightning.LightningModule):
         optimisers = optimisers if isinstance(optimisers, list) else [optimisers]
         for optimiser in optimisers:
             optimiser.zero_grad(set_to_none=True)
-        distortion, loss = self._loss(indices, step)
+        squared_error, loss = self._loss(indices, step)
         self.manual_backward(loss)
         for optimiser in optimisers:
             optimiser.step()
-        self.distortion_sum += distortion.detach()
+        self.distortion_sum += squared_error.detach().mean()
 
     def _loss(self, indices: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        target = self.clip.pictures(indices)
+        """(B,) squared errors of the frames, and the loss."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            codes = self.codes(indices, target).float()
+            codes = self.codes(indices).float()
         if self.current_epoch < self.quantise_epoch:
-            distortion = self._distortion(self.network, codes, target)
-            return distortion, distortion
+            return self._errors(self.network, codes, indices)
         flat = self.flat_parameters()
         bits = self.bits(flat, codes)
         first = self.quantise_epoch * self.steps
         progress = (step - first) / (self.epochs * self.steps - first)
         noisy = self.current_epoch < self.round_epoch
         flat_hat = self.quantiser(flat, self._noise(flat) if noisy else None)
-        codes_hat = self.embedding_quantiser(codes, self._noise(codes) if noisy else None)
+        codes_hat = codes
+        if codes.numel():
+            codes_hat = self.embedding_quantiser(codes, self._noise(codes) if noisy else None)
         parts = flat_hat.split([shape.numel() for shape in self.shapes])
         tensors = {
             name: part.view(shape)
             for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
         }
-        distortion = self._distortion(
-            lambda x: functional_call(self.network, tensors, (x,)), codes_hat, target
+        errors, error = self._errors(
+            lambda *inputs: functional_call(self.network, tensors, inputs), codes_hat, indices
         )
-        multiplier = self.rate.update(bits.detach(), self.target_bits, progress)
-        return distortion, distortion + multiplier * bits
+        return errors, error + self._multiplier(bits.detach(), errors.detach(), progress) * bits
 
-    def _distortion(self, network: Any, codes: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def _multiplier(
+        self, bits: torch.Tensor, errors: torch.Tensor, progress: float
+    ) -> torch.Tensor | float:
+        """What a bit costs: fixed by --lmbda, or moved to hold a PSNR or a number of bits."""
+        fit = self.fit_config
+        if fit.lmbda is not None:
+            info = self.clip.info
+            return 1 / (fit.lmbda * len(self.clip) * info.height * info.width)
+        if fit.psnr is not None:
+            return self.rate.hold_psnr(errors, fit.psnr)
+        return self.rate.update(bits, self.target_bits, progress)
+
+    def _errors(
+        self, network: Any, codes: torch.Tensor, indices: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B,) squared errors of the frames at `indices`, and the distortion that is minimised."""
+        target = self.clip.samples(indices, self.pictures)
+        weight = self.clip.weights(indices, self.pictures)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            pictures = network(codes)
-        # The padding is cut off here: it costs nothing and teaches nothing.
-        height, width = target.shape[-2:]
-        return functional.mse_loss(pictures[..., :height, :width], target)
+            output = network(codes, self.times[indices])
+        errors = self.pictures.squared_error(output, target, weight)
+        return errors, distortion(
+            self.fit_config.loss, self.pictures, output, target, weight, errors
+        )
 
     def _noise(self, like: torch.Tensor) -> torch.Tensor:
         noise = torch.rand(like.shape, generator=self._generator, device=like.device)
@@ -197,13 +227,25 @@ class GroupFit(lightning.LightningModule):
         if self.base is None:
             self.quantiser.start(flat, bits)
             self.embedding_quantiser.start(codes, bits)
-        distortion = torch.stack(
-            [
-                self._distortion(self.network, codes[index], self.clip.pictures(index))
-                for index in self.clip.each()
-            ]
-        ).mean()
-        self.rate.start(distortion, self.bits(flat, codes))
+        errors = [self._errors(self.network, codes[i], i)[1] for i in self.clip.each()]
+        self.rate.start(torch.stack(errors).mean(), self.bits(flat, codes))
+
+    @property
+    def holds_bits(self) -> bool:
+        """Whether the fit is to come out at a number of bits."""
+        fit = self.fit_config
+        return fit.lmbda is None and fit.psnr is None and fit.coding == "own"
+
+    @torch.no_grad()
+    def shift_steps(self, written: float) -> None:
+        """Move all steps together towards the target when `written` bits are off it: lambda alone
+        cannot raise a rate that the distortion does not ask for. Not those of a residual group."""
+        if self.base is not None:
+            return
+        values = sum(self.quantiser.sizes)
+        shift = min(max((written - self.target_bits) / values, -0.2), 0.2)
+        self.quantiser.log2_steps += shift
+        self.embedding_quantiser.log2_step += shift
 
     # The model as tensors
 
@@ -215,23 +257,24 @@ class GroupFit(lightning.LightningModule):
         """Scalar: estimated bits of the parameters and of all frames' codes."""
         values = codes[0].numel() * len(self.clip)
         flat = flat if self.base is None else flat - self.base
-        return self.quantiser.bits(flat) + values * self.embedding_quantiser.bits(codes)
+        bits = self.quantiser.bits(flat)
+        return bits + values * self.embedding_quantiser.bits(codes) if values else bits
 
-    def codes(self, indices: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
-        """Codes (B, C, rows, columns) of the frames at `indices`, whose RGB is `pictures`."""
-        source = self.fit_config.embedding
-        if source == "table":
+    def codes(self, indices: torch.Tensor) -> torch.Tensor:
+        """Codes (B, C, rows, columns) of the frames at `indices`; no channels where the network
+        makes them of the time."""
+        if not isinstance(self.source, FrameEncoder):
             return self.source(indices)
-        if source == "pooled":
+        if self.fit_config.embedding == "pooled":
             if self._pooled is None:
                 self._pooled = self._pool_clip()
             return self.source(self._pooled[indices])
-        return self.source(pad_pictures(pictures, self.network.config))
+        return self.source(pad_pictures(self.clip.pictures(indices), self.network.config))
 
     @torch.no_grad()
     def all_codes(self) -> torch.Tensor:
         """Codes of every frame, (N, C, rows, columns) float32."""
-        codes = [self.codes(index, self.clip.pictures(index)) for index in self.clip.each()]
+        codes = [self.codes(index) for index in self.clip.each()]
         return torch.cat(codes)
 
     @torch.no_grad()
@@ -250,8 +293,9 @@ class GroupFit(lightning.LightningModule):
         """Mean over frames of the RGB PSNR in dB of float output, nothing rounded to 8 bits."""
         total = torch.zeros((), device=self.clip.device)
         for index in self.clip.each():
-            picture = self.clip.pictures(index)
-            height, width = picture.shape[-2:]
-            output = network(codes[index])[..., :height, :width]
-            total += -10 * torch.log10(functional.mse_loss(output, picture).clamp(min=1e-10))
+            output = network(codes[index], self.times[index])
+            target = self.clip.samples(index, self.pictures)
+            weight = self.clip.weights(index, self.pictures)
+            error = self.pictures.squared_error(output, target, weight)
+            total += -10 * torch.log10(error.clamp(min=1e-10)).sum()
         return (total / len(self.clip)).item()

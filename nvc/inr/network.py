@@ -4,57 +4,101 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import singledispatch
+from typing import Any
+from itertools import pairwise
 
 import torch
 from torch import nn
 
 from nvc.errors import UsageError
-from nvc.inr.blocks import PixelShuffleBlock, PointwiseStem, RgbHead
+from nvc.inr.blocks import Head, UpBlock
 from nvc.inr.config import MAX_CHANNELS, MAX_VALUES, NetworkConfig
+from nvc.inr.stems import FusionStem, MlpStem, PointwiseStem, TimeMlp
+from nvc.inr.timecode import TemporalGrid
 
 
 class DecoderNetwork(nn.Module):
-    """Frame codes to pictures: (B, C, rows, columns) -> (B, 3, H, W) float32 RGB in [0, 1].
+    """Frame codes and times to pictures: (B, C, rows, columns) and (B,) -> (B, channels, H, W).
 
-    With HNeRV's parts this is the decoder of Chen et al., CVPR 2023, section 3.1. H and W are the
-    padded size; the caller crops.
+    The output is the head's: float32, of the padded size; the caller crops. codes are read by
+    networks with embeddings only, times by the others and by modulation: float64 numbers of frames
+    over the frames of the group, in [0, 1), fractions of a frame allowed. With HNeRV's parts this
+    is the decoder of Chen et al., CVPR 2023, section 3.1.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
         channels = config.channels
-        self.stem = PointwiseStem(
-            config.embedding_channels, channels[0], activation=config.activation
-        )
+        self.grids = None
+        if config.frame_code == "grids":
+            self.grids = nn.ModuleList(
+                TemporalGrid(steps, width, config.grid, spread=0.1)
+                for steps, width in config.grid_shapes
+            )
+        if config.stem == "pointwise":
+            self.stem: nn.Module = PointwiseStem(
+                config.embedding_channels, channels[0], activation=config.activation
+            )
+        else:
+            self.stem = MlpStem(config) if config.stem == "mlp" else FusionStem(config)
+        self.features = None
+        if config.modulation == "film":
+            self.features = TimeMlp((config.hidden_width // 4,) * 2, config)
         self.blocks = nn.ModuleList(
-            PixelShuffleBlock(
-                inputs, outputs, kernel=kernel, stride=stride, activation=config.activation
-            )
-            for inputs, outputs, kernel, stride in zip(
-                channels[:-1], channels[1:], config.kernels, config.strides, strict=True
-            )
+            UpBlock(inputs, outputs, stage=stage, config=config)
+            for stage, (inputs, outputs) in enumerate(pairwise(channels))
         )
-        self.head = RgbHead(channels[-1], kernel=config.head_kernel)
+        self.head = Head(channels[-1], kernel=config.head_kernel, kind=config.head)
 
-    def forward(self, codes: torch.Tensor) -> torch.Tensor:
-        x = self.stem(codes.contiguous(memory_format=torch.channels_last))
+    def forward(
+        self, codes: torch.Tensor | None, times: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        frames = self.config.frames
+        position = None if times is None else times * (frames / max(frames - 1, 1))
+        if self.grids is not None:
+            x = self.stem(torch.cat([grid(position) for grid in self.grids], dim=1))
+        else:
+            x = self.stem(codes if self.config.frame_code == "embedding" else times)
+        x = x.contiguous(memory_format=torch.channels_last)
+        features = None if self.features is None else self.features(times)
         for block in self.blocks:
-            x = block(x)
+            x = block(x, position, features)
         return self.head(x)
+
+
+def frame_times(frames: int) -> torch.Tensor:
+    """(frames,) float64: the time of each frame of a group, its number over their count."""
+    return torch.arange(frames, dtype=torch.float64) / frames
+
+
+@singledispatch
+def build_network(config: Any) -> nn.Module:
+    """The network of a configuration; kinds of networks other than this one register theirs."""
+    return DecoderNetwork(config)
 
 
 def parameter_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the decoder's parameters in the order they are coded; no allocation."""
     with torch.device("meta"):
-        network = DecoderNetwork(config)
+        network = build_network(config)
     return {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
 
 
 def parameter_count(config: NetworkConfig, frames: int) -> int:
     """Decoder parameters plus embedding values of `frames` frames: the size HNeRV quotes."""
+    config = config.for_frames(frames)
     decoder = sum(math.prod(shape) for shape in parameter_shapes(config).values())
     return decoder + frames * config.embedding_values
+
+
+def code_values(config: NetworkConfig, frames: int) -> int:
+    """Values of the frame codes of the group: of all embeddings, or of the temporal grids."""
+    if config.frame_code == "grids":
+        cells = config.grid[0] * config.grid[1]
+        return sum(steps * channels * cells for steps, channels in config.grid_shapes)
+    return frames * config.embedding_values
 
 
 def published_width(config: NetworkConfig, frames: int, size_params: int) -> int:
@@ -83,6 +127,7 @@ def width_for_parameters(config: NetworkConfig, frames: int, size_params: int) -
     HNeRV's own rule where it lands within 7 % of the size (as at the published sizes), else the
     width whose exact count is nearest. Raises UsageError when the smallest network is far larger.
     """
+    config = config.for_frames(frames)
     published = config.with_width(published_width(config, frames, size_params))
     if abs(parameter_count(published, frames) / size_params - 1) <= 0.07:
         return published
@@ -95,9 +140,10 @@ def nearest_width(config: NetworkConfig, frames: int, size_params: int) -> Netwo
     The embedding gets fewer channels when it would take more than 15 % of the values. Where the
     size is over the limits of feature maps or values, the widest network within them.
     """
+    config = config.for_frames(frames)
     for channels in (config.embedding_channels, 8, 4, 2):
         config = config.with_width(1, min(channels, config.embedding_channels))
-        if frames * config.embedding_values <= 0.15 * size_params:
+        if code_values(config, frames) <= 0.15 * size_params:
             break
     widest = _last(MAX_CHANNELS, lambda width: _within_limits(config, width, frames))
     low = _last(widest, lambda width: _count(config, width, frames) <= size_params)

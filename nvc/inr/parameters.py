@@ -44,12 +44,15 @@ def step_value(code: int) -> float:
 class Quantiser(nn.Module):
     """Learned steps for tensors that lie end to end in one flat vector.
 
-    sizes: values of each tensor. One step a tensor, kept as its base-2 logarithm.
+    sizes: values of each tensor. One step a tensor, kept as its base-2 logarithm. With `shapes`,
+    the rate of a matrix is counted under one scale a row and one a column (the dual-axis prior of
+    NVRC, Kwan et al., NeurIPS 2024), else under one scale a tensor.
     """
 
-    def __init__(self, sizes: Sequence[int]) -> None:
+    def __init__(self, sizes: Sequence[int], *, shapes: Sequence[torch.Size] | None = None) -> None:
         super().__init__()
         self.sizes = tuple(sizes)
+        self.shapes = None if shapes is None else tuple(shapes)
         self.log2_steps = nn.Parameter(torch.zeros(len(self.sizes)))
         owner = torch.repeat_interleave(torch.arange(len(self.sizes)), torch.tensor(self.sizes))
         self.register_buffer("owner", owner, persistent=False)
@@ -80,9 +83,29 @@ class Quantiser(nn.Module):
         return (scaled + (torch.round(scaled) - scaled).detach()) * steps
 
     def bits(self, flat: torch.Tensor) -> torch.Tensor:
-        """Scalar: bits of all values under one Laplace distribution a tensor."""
+        """Scalar: bits of all values under one Laplace distribution a tensor, or a row and column
+        of it."""
+        if self.shapes is not None:
+            return self._dual_bits(flat)
         mean_steps = self._mean_abs(flat) / torch.exp2(self.log2_steps)
         return (laplace_entropy(mean_steps) * self.counts).sum()
+
+    def _dual_bits(self, flat: torch.Tensor) -> torch.Tensor:
+        assert self.shapes is not None
+        total = flat.new_zeros(())
+        for part, shape, log2_step in zip(
+            flat.split(self.sizes), self.shapes, self.log2_steps, strict=True
+        ):
+            # any shape -> (rows, columns); a vector is one row
+            magnitudes = part.abs().view(shape[0] if len(shape) > 1 else 1, -1)
+            rows, columns = (magnitudes.mean(dim=d, keepdim=True) for d in (1, 0))
+            if len(shape) == 1:
+                columns = rows
+            # The scales of rank one that have the matrix's own row and column means.
+            means = rows * columns / magnitudes.mean().clamp(min=1e-8)
+            count = part.numel() / means.numel()
+            total = total + count * laplace_entropy(means / torch.exp2(log2_step)).sum()
+        return total
 
     def _mean_abs(self, flat: torch.Tensor) -> torch.Tensor:
         return torch.stack([part.abs().mean() for part in flat.split(self.sizes)])
@@ -133,6 +156,7 @@ class RateController(nn.Module):
         self.register_buffer("log_lambda", torch.zeros(()))
         self.register_buffer("first_bits", torch.zeros(()))
         self.register_buffer("correction", torch.ones(()))
+        self.register_buffer("psnr", torch.full((), float("nan")))
 
     @torch.no_grad()
     def start(self, distortion: torch.Tensor, bits: torch.Tensor) -> None:
@@ -147,4 +171,16 @@ class RateController(nn.Module):
         wanted = target_bits / self.correction
         target = self.first_bits ** (1 - part) * wanted**part
         self.log_lambda += (0.2 * (bits / target - 1)).clamp(-0.04, 0.04)
+        return torch.exp(self.log_lambda)
+
+    @torch.no_grad()
+    def hold_psnr(self, errors: torch.Tensor, wanted: float) -> torch.Tensor:
+        """One step towards a PSNR in dB: (B,) squared errors of a batch's frames -> lambda.
+
+        The PSNR is a running mean over about 30 steps; log(lambda) moves by 0.05 a dB, at most
+        0.04 a step.
+        """
+        now = (-10 * torch.log10(errors.clamp(min=1e-10))).mean()
+        self.psnr.copy_(torch.where(self.psnr.isnan(), now, self.psnr.lerp(now, 1 / 30)))
+        self.log_lambda += (0.05 * (self.psnr - wanted)).clamp(-0.04, 0.04)
         return torch.exp(self.log_lambda)

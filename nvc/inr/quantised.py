@@ -10,7 +10,7 @@ import torch
 
 from nvc.errors import StreamError
 from nvc.inr.config import NetworkConfig
-from nvc.inr.network import DecoderNetwork, parameter_shapes
+from nvc.inr.network import build_network, parameter_shapes
 from nvc.inr.parameters import SYMBOL_LIMIT, step_code, step_value
 
 
@@ -36,7 +36,8 @@ class QuantisedGroup:
 
     def less(self, base: QuantisedGroup) -> tuple[np.ndarray, ...]:
         """The weights as differences from another group's of the same widths and steps."""
-        if (self.config, self.step_codes) != (base.config, base.step_codes):
+        config = base.config.for_frames(self.frames)
+        if (self.config, self.step_codes) != (config, base.step_codes):
             raise ValueError("a residual group has the widths and the steps of its base")
         return tuple(mine - other for mine, other in zip(self.symbols, base.symbols, strict=True))
 
@@ -50,10 +51,10 @@ class QuantisedGroup:
             summed.append(values.astype(np.int32))
         return replace(self, symbols=tuple(summed))
 
-    def network(self, device: torch.device | str) -> DecoderNetwork:
+    def network(self, device: torch.device | str) -> torch.nn.Module:
         """The decoder network with the dequantised weights, float32, ready to run."""
         with torch.device("meta"):
-            network = DecoderNetwork(self.config)
+            network = build_network(self.config)
         tensors = {
             name: dequantise(symbols, code, device)
             for name, symbols, code in zip(

@@ -1,0 +1,173 @@
+"""INR variants side by side: equal bytes, equal processor time, one process, one thread.
+
+    python tools/inr_bakeoff.py PLAN.yaml --clips FOLDER --out results.jsonl [--only NAME]
+
+A plan (tools/inr_bakeoff.yaml) names clips and variants. Each clip is cut, cropped and scaled down
+by averaging areas; each variant is encoded to the clip's number of bytes by nvc.encode with as many
+epochs as its seconds of processor time hold, decoded from the file, and measured on its 8-bit
+frames. One JSON line is written a run, at once; runs already in the file are not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+import yaml
+
+import nvc
+from nvc.bitstream.reader import StreamReader
+from nvc.bitstream.units import UnitType
+from nvc.evaluation.compare import compare
+from nvc.inr.coding import decode_config, decode_group, side_information
+from nvc.video.frames import Frame
+from nvc.video.reader import open_video
+from nvc.video.writer import open_writer
+
+CALIBRATION = (24, 96)  # steps of the two short fits whose difference is the cost of a step
+
+
+def prepare(clip: dict[str, Any], folder: Path, out: Path) -> Path:
+    """Write the part of a clip that is meant, scaled down, as y4m; its path."""
+    target = out / f"{clip['name']}.y4m"
+    crop = tuple(clip["crop"]) if "crop" in clip else None
+    shrink = clip.get("shrink", 1)
+    source = folder / clip["file"]
+    with open_video(
+        source, start=clip.get("start", 0), frames=clip["frames"], crop=crop, audio=False
+    ) as reader:
+        info = reader.info
+        height, width = info.height // shrink, info.width // shrink
+        small = replace(info, height=height, width=width, frame_count=clip["frames"])
+        with open_writer(os.fspath(target), small) as writer:
+            for number, frame in enumerate(reader):
+                planes = tuple(_shrunk(plane, shrink) for plane in frame.planes)
+                writer.write(Frame(planes, pts=number))
+    return target
+
+
+def _shrunk(plane: torch.Tensor, factor: int) -> torch.Tensor:
+    if factor == 1:
+        return plane
+    pooled = torch.nn.functional.avg_pool2d(plane[None, None].float(), factor)
+    return (pooled[0, 0] + 0.5).floor().to(plane.dtype)
+
+
+def fit(path: Path, out: Path, clip: dict[str, Any], variant: dict[str, Any], epochs: int) -> float:
+    """Encode; the processor time in seconds."""
+    options = dict(variant.get("fit", {}))
+    began = time.process_time()
+    nvc.encode(
+        path,
+        out,
+        variant["codec"],
+        size=clip["bytes"],
+        epochs=epochs,
+        device="cpu",
+        threads=1,
+        overwrite=True,
+        **options,
+    )
+    return time.process_time() - began
+
+
+def run(path: Path, clip: dict[str, Any], variant: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """One variant on one clip."""
+    out = folder / "fit.nvc"
+    batch = variant.get("fit", {}).get("batch_size", 2)
+    per_epoch = math.ceil(clip["frames"] / batch)
+    short, longer = (math.ceil(steps / per_epoch) for steps in CALIBRATION)
+    cost = [fit(path, out, clip, variant, epochs) for epochs in (short, longer)]
+    per_step = max(cost[1] - cost[0], 1e-3) / ((longer - short) * per_epoch)
+    epochs = max(10, round(variant["seconds"] / per_step / per_epoch))
+    seconds = fit(path, out, clip, variant, epochs)
+    stats = compare_file(path, out)
+    return {
+        "epochs": epochs,
+        "steps": epochs * per_epoch,
+        "cpu_seconds": round(seconds, 1),
+        "ms_step": round(1000 * per_step, 2),
+        "bytes": out.stat().st_size,
+        "asked": clip["bytes"],
+        **stats,
+        **side(out),
+    }
+
+
+def compare_file(path: Path, out: Path) -> dict[str, Any]:
+    """PSNRs of the decoded frames against the clip, rounded to 0.001 dB."""
+    with open_video(path) as reference, nvc.open(out, device="cpu") as decoded:
+        result = compare(
+            reference,
+            decoded.frames(),
+            reference.info,
+            decoded.info,
+            file_bytes=out.stat().st_size,
+        )
+    names = ("psnr_rgb", "psnr_yuv", "psnr_y")
+    return {name: round(result[name], 3) for name in names}
+
+
+def side(out: Path) -> dict[str, Any]:
+    """What of the file is side information, and the width of the network."""
+    with out.open("rb") as file:
+        reader = StreamReader(file)
+        config, total, values, width = None, 0, 0, 0
+        for unit in reader.units():
+            if unit.type == UnitType.CONFIG:
+                header = reader.header
+                config = decode_config(unit.payload, height=header.height, width=header.width)
+            elif unit.type == UnitType.PARAMETERS:
+                group = decode_group(unit.payload, config, unit.frame_count)
+                total += side_information(group)
+                width = group.config.stem_width
+                values += sum(symbols.size for symbols in group.symbols)
+                values += getattr(group, "embedding", torch.empty(0).numpy()).size
+    return {"side_bytes": total, "values": values, "width": width}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("plan", type=Path)
+    parser.add_argument("--clips", type=Path, required=True, help="folder the clips are in")
+    parser.add_argument("--out", type=Path, required=True, help="JSON lines; appended to")
+    parser.add_argument("--only", action="append", help="run these variants only")
+    parser.add_argument("--seconds", type=float, help="in place of the plan's seconds")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    plan = yaml.safe_load(args.plan.read_text(encoding="utf-8"))
+    done = set()
+    if args.out.exists():
+        lines = args.out.read_text().splitlines()
+        done = {(r["variant"], r["clip"], r["seconds"]) for r in map(json.loads, lines)}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        paths = {clip["name"]: prepare(clip, args.clips, folder) for clip in plan["clips"]}
+        for name, variant in plan["variants"].items():
+            if args.only and name not in args.only:
+                continue
+            variant = {**plan.get("base", {}), **(variant or {})}
+            variant["fit"] = {**plan.get("base", {}).get("fit", {}), **variant.get("fit", {})}
+            variant["seconds"] = args.seconds or variant.get("seconds", plan["seconds"])
+            for clip in plan["clips"]:
+                if (name, clip["name"], variant["seconds"]) in done:
+                    continue
+                row = {"variant": name, "clip": clip["name"], "seconds": variant["seconds"]}
+                row |= run(paths[clip["name"]], clip, variant, folder)
+                with args.out.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+                print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()
