@@ -353,3 +353,14 @@ def test_the_sample_aspect_goes_into_matroska_in_place(tmp_path):
     for cut in (3, 60, 400):
         with pytest.raises(ValueError):
             with_sample_aspect(data[:cut], info)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_clip_too_short_to_reorder_has_its_times(tmp_path, count):
+    """libx265 leaves the decoding times of such a clip to chance."""
+    info = VideoInfo(width=64, height=48, frame_rate=Fraction(25))
+    path = write(tmp_path / "a.mp4", info, make_frames(info, count), codec="libx265")
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        assert [packet.dts for packet in packets] == [packet.pts for packet in packets]
+        assert len(packets) == count

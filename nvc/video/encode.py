@@ -93,6 +93,7 @@ class FFmpegWriter:
         self._excerpt = excerpt
         self._origin = 0
         self._last: int | None = None
+        self._count = 0
         default, defaults = default_encoder(container_format)
         self._codec = codec or default
         given = dict(options or {}) if codec else {**defaults, **(options or {})}
@@ -166,6 +167,7 @@ class FFmpegWriter:
                 f"{self._name}: the frame at pts {pts} does not come after that at {self._last}"
             )
         self._last = pts
+        self._count += 1
         planes = tuple(plane.cpu() for plane in frame.planes)
         picture = make_frame(convert_planes(planes, self._info, self._coded), self._pixel_format)
         picture.pts, picture.time_base = pts, self._info.time_base
@@ -183,6 +185,8 @@ class FFmpegWriter:
             if first:
                 self._check_options()
             for packet in packets:
+                if self._count <= 2:  # none is reordered; libx265 gives stray memory as their dts
+                    packet.dts = packet.pts
                 if self._spool is None:
                     self._container.mux_one(packet)
                 else:
