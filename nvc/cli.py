@@ -24,6 +24,8 @@ COMMANDS = {
     "decode": "decode an .nvc file into a video, pictures or a pipe",
     "info": "show what an .nvc file holds, or what hardware is in use",
     "eval": "measure bytes and quality of a file against its reference",
+    "bench": "benchmark codecs and anchors over sequences and rates",
+    "report": "draw the curves and tables of a benchmark",
     "demo": "encode, decode and compare, on a clip made on the spot",
     "train": "train the predictive network from a recipe",
 }

@@ -36,7 +36,7 @@ BELOW: dict[str, set[str]] = {
     "api": {"stream", "player", "codecs", "device", "files", *CODERS},
     "commands": {
         *("api", "player", "stream", "codecs", "device", "files", "evaluation"),
-        "schedule",
+        *("schedule", "weights"),
         *("predictive", "data"),
         *CODERS,
     },

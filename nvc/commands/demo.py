@@ -15,8 +15,6 @@ from nvc.commands.progress import clear_progress, encode_progress
 from nvc.errors import NvcError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from nvc.video.frames import Frame, VideoInfo
 
 ANCHOR = "x265-medium"
@@ -180,32 +178,14 @@ def _fresh_process(*arguments: str | Path) -> str:
 
 
 def _draw(path: Path, codec: str, videos: list[Path], rows: list[dict[str, Any]]) -> None:
+    from nvc.commands.measure import frame_picture
     from nvc.evaluation.picture import side_by_side, write_png
 
     number = rows[0]["frames"] // 2
     labels = ["original"]
     for name, row in zip((f"nvc {codec}", "x265"), rows, strict=True):
         labels.append(f"{name} {row['bytes'] / 1000:.1f} kB {row['psnr_yuv']:.1f} dB")
-    pictures = [_picture(video, number) for video in videos]
+    pictures = [frame_picture(video, number)[0] for video in videos]
     # Small glyphs for small pictures, so that a label fits over its panel.
     scale = max(1, min(3, pictures[0].shape[1] // (6 * max(map(len, labels)))))
     write_png(path, side_by_side(list(zip(labels, pictures, strict=True)), scale=scale))
-
-
-def _picture(path: Path, number: int) -> np.ndarray:
-    """Frame ``number`` of a video as (h, w, 3) uint8 RGB."""
-    from nvc.commands.measure import is_stream
-    from nvc.evaluation.compare import rgb_info
-    from nvc.player import Video
-    from nvc.video.color import yuv_to_rgb
-    from nvc.video.reader import open_video
-
-    if is_stream(path):
-        with Video(path, device="cpu") as video:
-            frame, info = video[number], video.info
-    else:
-        with open_video(path, start=number, frames=1) as reader:
-            frame, info = next(iter(reader)), reader.info
-    rgb = yuv_to_rgb(frame.planes, rgb_info(info, info))[0]
-    # (3, h, w) -> (h, w, 3)
-    return (rgb * 255).round().byte().permute(1, 2, 0).numpy()

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nvc.bitstream.header import MAGIC
 from nvc.device import choose_device, set_threads
 from nvc.errors import InputError
-from nvc.evaluation.compare import compare
+from nvc.evaluation.compare import compare, rgb_info
 from nvc.player import Video
+from nvc.video.color import yuv_to_rgb
 from nvc.video.rawvideo import RawFormat
 from nvc.video.reader import open_video
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from nvc.video.frames import VideoInfo
 
 
 def is_stream(path: Path) -> bool:
@@ -56,3 +62,26 @@ def measure_file(
             file_bytes=path.stat().st_size,
             device=chosen,
         )
+
+
+def frame_picture(
+    path: Path,
+    number: int,
+    *,
+    crop: tuple[int, int] | None = None,
+    reference: VideoInfo | None = None,
+) -> tuple[np.ndarray, VideoInfo]:
+    """Frame ``number`` of an .nvc file or a video as ((h, w, 3) uint8 RGB, what the video is).
+
+    crop: centre (height, width) of a video. RGB by the matrix and range of ``reference``, or else
+    of the file itself. Raises InputError and StreamError for files that cannot be read.
+    """
+    if is_stream(path):
+        with Video(path, device="cpu") as video:
+            frame, info = video[number], video.info
+    else:
+        with open_video(path, start=number, frames=1, crop=crop) as reader:
+            frame, info = next(iter(reader)), reader.info
+    rgb = yuv_to_rgb(frame.planes, rgb_info(info, reference or info))[0]
+    # (3, h, w) -> (h, w, 3)
+    return (rgb * 255).round().byte().permute(1, 2, 0).numpy(), info

@@ -174,15 +174,15 @@ def check_output(out: str, *, overwrite: bool, json_output: bool) -> None:
 
 def print_json(result: dict[str, Any]) -> None:
     """One JSON object on one line of stdout; what is no number becomes null."""
-    print(json.dumps(_finite(result), allow_nan=False), flush=True)
+    print(json.dumps(finite(result), allow_nan=False), flush=True)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The same with null for NaN and infinity, which JSON does not have."""
     if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
+        return {name: finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

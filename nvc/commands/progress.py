@@ -19,7 +19,8 @@ def shown() -> bool:
     return sys.stderr.isatty() or bool(os.environ.get("NVC_PROGRESS"))
 
 
-def _write(line: str) -> None:
+def show_line(line: str) -> None:
+    """Put a line in place of the one that is there, cut to the terminal."""
     width = shutil.get_terminal_size().columns - 1
     sys.stderr.write(f"\r{line[:width]:<{width}}")
     sys.stderr.flush()
@@ -28,7 +29,7 @@ def _write(line: str) -> None:
 def clear_progress() -> None:
     """Take the line away, so that what follows starts on a clean one."""
     if shown():
-        _write("")
+        show_line("")
         sys.stderr.write("\r")
         sys.stderr.flush()
 
@@ -47,7 +48,7 @@ def frame_progress() -> Callable[[int, int | None], None] | None:
             return
         last = now
         of = "" if total is None else f"/{total}"
-        _write(f"frame {done}{of}  {done / max(now - began, 1e-3):.1f} fps")
+        show_line(f"frame {done}{of}  {done / max(now - began, 1e-3):.1f} fps")
 
     return show
 
@@ -64,7 +65,7 @@ def encode_progress() -> Callable[[Any], None] | None:
             return
         minutes, seconds = divmod(round(progress.eta), 60)
         group = f"group {progress.group + 1}  " if progress.group else ""
-        _write(
+        show_line(
             f"{group}epoch {progress.epoch}/{progress.epochs}  {progress.phase}  "
             f"{progress.psnr:.2f} dB  {minutes}:{seconds:02d} left"
         )

@@ -1,0 +1,196 @@
+"""From results to rate-distortion curves: by protocol, over seeds, per sequence, averaged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nvc.errors import UsageError
+
+#: Quality measures a report can draw: key in the results, name, unit.
+METRICS = {
+    "psnr_yuv": ("PSNR YUV (6:1:1)", "dB"),
+    "psnr_rgb": ("PSNR RGB", "dB"),
+    "psnr_y": ("PSNR Y", "dB"),
+    "psnr_u": ("PSNR U", "dB"),
+    "psnr_v": ("PSNR V", "dB"),
+    "ms_ssim": ("MS-SSIM of Y", ""),
+    "vmaf": ("VMAF", ""),
+}
+_KIND_ORDER = {"codec": 0, "file": 1, "anchor": 2}
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Mean over seeds (or sequences) of rate in bits per pixel and of quality; deviations."""
+
+    rate: float
+    quality: float
+    rate_deviation: float = 0.0
+    quality_deviation: float = 0.0
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points of one contender by rising rate. note: what a reader must know of it."""
+
+    label: str
+    points: tuple[CurvePoint, ...]
+    note: str = ""
+
+    @property
+    def rates(self) -> list[float]:
+        return [point.rate for point in self.points]
+
+    @property
+    def qualities(self) -> list[float]:
+        return [point.quality for point in self.points]
+
+
+@dataclass
+class Group:
+    """Results of one data set under one protocol: what may be compared.
+
+    outdated: how many points of a contender were left out, since it has newer ones that were made
+    with other weights or versions.
+    """
+
+    dataset: str
+    protocol: str
+    conditions: str
+    rows: list[dict[str, Any]]
+    outdated: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Data set and protocol, as figures carry it."""
+        return f"{self.dataset}-{self.protocol}"
+
+    @property
+    def sequences(self) -> list[str]:
+        return list(dict.fromkeys(row["sequence"] for row in self.rows))
+
+    @property
+    def labels(self) -> list[str]:
+        """Contenders: codecs, then files, then anchors, each in the order of the results."""
+        kinds = {row["label"]: _KIND_ORDER[row["kind"]] for row in self.rows}
+        return sorted(kinds, key=kinds.__getitem__)
+
+    @property
+    def anchors(self) -> list[str]:
+        kinds = {row["label"]: row["kind"] for row in self.rows}
+        return [label for label in self.labels if kinds[label] == "anchor"]
+
+    def has(self, metric: str) -> bool:
+        """Whether any result has this measure."""
+        return any(row.get(metric) is not None for row in self.rows)
+
+    def of(self, label: str, sequence: str | None = None) -> list[dict[str, Any]]:
+        """Rows of a contender, of one sequence if given."""
+        return [
+            row
+            for row in self.rows
+            if row["label"] == label and sequence in (None, row["sequence"])
+        ]
+
+    def curve(self, label: str, sequence: str, metric: str) -> Curve | None:
+        """The curve of a contender on a sequence; None without a single point."""
+        rows = [row for row in self.of(label, sequence) if row.get(metric) is not None]
+        points = [_mean_point(same, metric) for same in _by_rate(rows).values()]
+        if not points:
+            return None
+        return Curve(label, tuple(sorted(points, key=lambda point: point.rate)))
+
+    def common_sequences(self, metric: str) -> list[str]:
+        """Sequences on which every contender that has the measure at all has two points or more."""
+        labels = [
+            label
+            for label in self.labels
+            if any(row.get(metric) is not None for row in self.of(label))
+        ]
+        return [
+            sequence
+            for sequence in self.sequences
+            if all(
+                (curve := self.curve(label, sequence, metric)) is not None and len(curve.points) > 1
+                for label in labels
+            )
+        ]
+
+    def average(self, label: str, metric: str) -> Curve | None:
+        """Means over the common sequences of rate and quality, one point for each rate asked for.
+
+        The deviation is that over seeds: of the mean of independent sequences.
+        """
+        sequences = self.common_sequences(metric)
+        by_rate: dict[float, list[CurvePoint]] = {}
+        for sequence in sequences:
+            rows = [row for row in self.of(label, sequence) if row.get(metric) is not None]
+            for rate, same in _by_rate(rows).items():
+                by_rate.setdefault(rate, []).append(_mean_point(same, metric))
+        points = [_mean_of(found) for found in by_rate.values() if len(found) == len(sequences)]
+        if not points:
+            return None
+        return Curve(label, tuple(sorted(points, key=lambda point: point.rate)))
+
+
+def _by_rate(rows: Iterable[dict[str, Any]]) -> dict[float, list[dict[str, Any]]]:
+    found: dict[float, list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row["rate"], []).append(row)
+    return found
+
+
+def _mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    mean = sum(values) / len(values)
+    if len(values) < 2:
+        return mean, 0.0
+    return mean, math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def _mean_point(rows: Sequence[dict[str, Any]], metric: str) -> CurvePoint:
+    rate, rate_deviation = _mean_and_deviation([row["bpp"] for row in rows])
+    quality, quality_deviation = _mean_and_deviation([row[metric] for row in rows])
+    return CurvePoint(rate, quality, rate_deviation, quality_deviation)
+
+
+def _mean_of(points: Sequence[CurvePoint]) -> CurvePoint:
+    count = len(points)
+    return CurvePoint(
+        sum(point.rate for point in points) / count,
+        sum(point.quality for point in points) / count,
+        math.sqrt(sum(point.rate_deviation**2 for point in points)) / count,
+        math.sqrt(sum(point.quality_deviation**2 for point in points)) / count,
+    )
+
+
+def grouped(rows: Sequence[dict[str, Any]]) -> list[Group]:
+    """Results by data set and protocol; never two protocols in one group.
+
+    Of a contender whose weights or versions changed, only points made with the latest are taken.
+    """
+    groups: dict[tuple[str, str], Group] = {}
+    for row in rows:
+        place = (row["dataset"], row["protocol"])
+        group = groups.setdefault(place, Group(*place, row["conditions"], []))
+        group.rows.append(row)
+    for group in groups.values():
+        latest = {row["label"]: row["fingerprint"] for row in group.rows if row["kind"] != "file"}
+        kept = []
+        for row in group.rows:
+            if row["fingerprint"] == latest.get(row["label"], row["fingerprint"]):
+                kept.append(row)
+            else:
+                group.outdated[row["label"]] = group.outdated.get(row["label"], 0) + 1
+        group.rows = kept
+    return list(groups.values())
+
+
+def check_metrics(names: Sequence[str]) -> list[str]:
+    """The measures named; UsageError listing those there are."""
+    for name in names:
+        if name not in METRICS:
+            raise UsageError(f"measure {name!r} is not known; allowed: {', '.join(METRICS)}")
+    return list(dict.fromkeys(names))
