@@ -89,3 +89,13 @@ def write_after(path: str, seconds: float) -> None:
 def pid_file_then_sleep(folder: str, number: int) -> None:
     (Path(folder) / f"pid{number}").write_text(str(os.getpid()))
     time.sleep(60)
+
+
+def note_node(folder: str, number: int, doomed: str) -> int:
+    """On a Ray cluster: note the node, and stay for ever on the one that is going to be killed."""
+    import ray
+
+    here = ray.get_runtime_context().get_node_id()
+    (Path(folder) / f"{number}-{here}").touch()
+    time.sleep(600 if here == doomed else 0.1)
+    return number
