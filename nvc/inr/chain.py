@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from nvc.bitstream.units import Unit
 from nvc.inr.fit_config import FitConfig
 from nvc.inr.groups import Group, ResidentClip
 from nvc.inr.quantised import Base, QuantisedGroup
@@ -26,7 +27,19 @@ Progress = Callable[[Any], None]
 
 
 class Scheme(Protocol):
-    """What a method of the family brings to a chain; picklable, so that a worker can have it."""
+    """What a kind of network brings to a chain; picklable, so that a worker can have it.
+
+    network: its configuration, of no particular width. equal_lengths: a group can only build on
+    one of as many frames.
+    """
+
+    network: Any
+
+    @property
+    def equal_lengths(self) -> bool: ...
+
+    def config_payload(self) -> bytes:
+        """The payload of the CONFIG unit."""
 
     def choose(
         self, fit: FitConfig, info: VideoInfo, *, frames: int, share: float | None
@@ -49,6 +62,18 @@ class Scheme(Protocol):
 
     def module(self) -> Callable[..., Any]:
         """What makes the module that is fitted; lightning comes in here."""
+
+    def pictures(
+        self,
+        group: Any,
+        unit: Unit,
+        info: VideoInfo,
+        device: torch.device,
+        *,
+        start: int,
+        speed: int,
+    ) -> Iterator[Frame]:
+        """The frames of a decoded group from `start` on, `speed` for each of the video's."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +109,15 @@ class PackedChain:
     share: float | None
 
 
-def cut_chains(groups: Iterable[Group], every: int) -> Iterator[list[Group]]:
-    """The groups in chains of at most `every`; a scene cut begins a new one. Holds one chain."""
+def cut_chains(
+    groups: Iterable[Group], every: int, *, equal_lengths: bool = False
+) -> Iterator[list[Group]]:
+    """The groups in chains of at most `every`; a scene cut begins a new one, and with
+    `equal_lengths` so does a group of another length. Holds one chain."""
     chain: list[Group] = []
     for group in groups:
-        if chain and (len(chain) == every or group.cut):
+        other = equal_lengths and chain and len(group.frames) != len(chain[0].frames)
+        if chain and (len(chain) == every or group.cut or other):
             yield chain
             chain = []
         chain.append(group)
@@ -105,7 +134,9 @@ def fit_chains(
     else chains are fitted side by side, one thread each, and `progress` is told the frames done.
     """
     fit = job.fit
-    packed = _packed(cut_chains(groups, fit.anchor_every), total)
+    packed = _packed(
+        cut_chains(groups, fit.anchor_every, equal_lengths=job.scheme.equal_lengths), total
+    )
     if fit.jobs == 1 and fit.cluster is None:
         for chain in packed:
             yield from fit_chain(job, chain, progress)
@@ -175,7 +206,7 @@ def fit_chain(
             job,
             own,
             clip,
-            network,
+            network.for_frames(counts[place]),
             base,
             start=start,
             number=chain.first_group + place,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import torch
 
 from nvc.bitstream.units import Unit, UnitType
 from nvc.errors import StreamError, UsageError
-from nvc.inr.chain import ChainJob, fit_chains
+from nvc.inr.chain import ChainJob, Scheme, fit_chains
 from nvc.inr.coding import decode_config, decode_group, encode_config, encode_group
 from nvc.inr.config import NetworkConfig
 from nvc.inr.fit_config import DEFAULT_BITS_PER_PIXEL, FitConfig
@@ -23,6 +21,7 @@ from nvc.inr.methods import network_for
 from nvc.inr.network import least_values, nearest_width, parameter_count, width_for_parameters
 from nvc.inr.pictures import PictureSpace
 from nvc.inr.quantised import QuantisedGroup
+from nvc.inr.side_by_side import side_by_side
 from nvc.inr.state import open_state
 from nvc.video.frames import Frame, VideoInfo
 
@@ -39,6 +38,15 @@ class FrameScheme:
     network: NetworkConfig
     prior: str = "auto"
     ignore: torch.Tensor | None = None  # bool (1 or frames of the clip, H, W)
+
+    @property
+    def equal_lengths(self) -> bool:
+        """Whether a group can only build on one of as many frames: grids grow with them."""
+        return "grids" in (self.network.frame_code, self.network.modulation)
+
+    def config_payload(self) -> bytes:
+        """The payload of the CONFIG unit."""
+        return encode_config(self.network)
 
     def choose(
         self, fit: FitConfig, info: VideoInfo, *, frames: int, share: float | None
@@ -71,6 +79,19 @@ class FrameScheme:
 
         return GroupFit
 
+    def pictures(
+        self,
+        group: Any,
+        unit: Unit,
+        info: VideoInfo,
+        device: torch.device,
+        *,
+        start: int,
+        speed: int,
+    ) -> Iterator[Frame]:
+        """The frames of a decoded group from the one numbered `start` on."""
+        return _pictures(group, unit, info, device, start=start, speed=speed)
+
 
 class InrCodec:
     """Any method of nvc.inr.methods end to end: one CONFIG unit, then one PARAMETERS unit a group
@@ -96,6 +117,18 @@ class InrCodec:
         self.stats: dict[str, Any] = {}
         self._state, self._resume = state, resume
 
+    def scheme_to_fit(self, info: VideoInfo) -> Scheme:
+        """What is fitted, as the options have it, to a video."""
+        fit = self.config
+        network = network_for(fit.method, info, changed=fit.network)
+        network = replace(network, coding=fit.coding)
+        ignore = None if fit.ignore_mask is None else read_mask(fit.ignore_mask, info)
+        return FrameScheme(network, fit.prior, ignore)
+
+    def scheme_of(self, payload: bytes, info: VideoInfo) -> Scheme:
+        """What a CONFIG unit describes; StreamError when it is not known or not for the video."""
+        return FrameScheme(decode_config(payload, height=info.height, width=info.width))
+
     def encode(
         self,
         frames: Iterable[Frame],
@@ -110,15 +143,11 @@ class InrCodec:
         that do not fit `info`, NvcError when a fit diverges.
         """
         fit = self.config
-        network = network_for(fit.method, info, changed=fit.network)
-        network = replace(network, coding=fit.coding)
-        ignore = None
-        if fit.ignore_mask is not None:
-            ignore = read_mask(fit.ignore_mask, info)
+        scheme = self.scheme_to_fit(info)
         state = None
         if self._state is not None:
             state = open_state(self._state, fit, resume=self._resume)
-        yield Unit(type=UnitType.CONFIG, payload=encode_config(network))
+        yield Unit(type=UnitType.CONFIG, payload=scheme.config_payload())
         done: list[dict[str, Any]] = []
         total = info.frame_count or None
         groups = cut_groups(
@@ -128,7 +157,7 @@ class InrCodec:
             motion=fit.motion,
             bit_depth=info.bit_depth,
         )
-        job = ChainJob(FrameScheme(network, fit.prior, ignore), fit, info, str(self.device), state)
+        job = ChainJob(scheme, fit, info, str(self.device), state)
         for group in fit_chains(job, groups, total=total, progress=progress):
             done.append(group.stats)
             self.stats = _summary(done)
@@ -159,19 +188,19 @@ class InrCodec:
         changes the time it takes and no sample. Groups whose base is not there are passed over.
         Raises StreamError on a bad stream.
         """
-        network: NetworkConfig | None = None
+        scheme: Scheme | None = None
         base: QuantisedGroup | None = None
         end = 0
         for unit in units:
             if unit.type == UnitType.CONFIG:
-                network = decode_config(unit.payload, height=info.height, width=info.width)
+                scheme = self.scheme_of(unit.payload, info)
             elif unit.type == UnitType.PARAMETERS:
-                if network is None:
+                if scheme is None:
                     raise StreamError("the INR configuration is missing before the first group")
                 if unit.key or (base is not None and unit.frame_start == end):
                     previous = None if unit.key else base
-                    base = decode_group(unit.payload, network, unit.frame_count, previous)
-                    yield from _pictures(
+                    base = scheme.decode(unit.payload, scheme.network, unit.frame_count, previous)
+                    yield from scheme.pictures(
                         base, unit, info, torch.device(device), start=start, speed=speed
                     )
                 else:
@@ -257,25 +286,4 @@ def _pictures(
     # Three maps live at once in a block: its input, the convolution's output, the shuffled one.
     workers = DECODE_MEMORY // (12 * group.config.largest_activation())
     workers = min(max(workers, 1), torch.get_num_threads(), count - first)
-    yield from _side_by_side(picture, range(first, count), workers)
-
-
-def _side_by_side(
-    picture: Callable[[int], Frame], numbers: Iterable[int], workers: int
-) -> Iterator[Frame]:
-    """picture(n) of each number in order, `workers` at a time on one torch thread each."""
-    threads = torch.get_num_threads()
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        pending: deque[Future[Frame]] = deque()
-        try:
-            for index in numbers:
-                pending.append(pool.submit(picture, index))
-                if len(pending) > workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
-            # A worker's setting is also what threads made later would start with.
-            torch.set_num_threads(threads)
+    yield from side_by_side(picture, range(first, count), workers)

@@ -240,7 +240,7 @@ def fit_group(
     payload = len(write(quantised))
     steps = module.epochs * module.steps
     stats = FitStats(
-        frames=len(clip),
+        frames=quantised.frames,
         stem_width=network.stem_width,
         values=sum(map(int, module.quantiser.sizes)) + codes.numel(),
         steps=steps,

@@ -226,9 +226,14 @@ class GroupFit(lightning.LightningModule):
         bits = FIRST_EXCESS * self.target_bits / (flat.numel() + codes.numel())
         if self.base is None:
             self.quantiser.start(flat, bits)
-            self.embedding_quantiser.start(codes, bits)
+            if codes.numel():
+                self.embedding_quantiser.start(codes, bits)
         errors = [self._errors(self.network, codes[i], i)[1] for i in self.clip.each()]
-        self.rate.start(torch.stack(errors).mean(), self.bits(flat, codes))
+        # A residual group starts from no bits at all, which says nothing of what one is worth.
+        first = (
+            self.bits(flat, codes) if self.base is None else self.base.new_tensor(self.target_bits)
+        )
+        self.rate.start(torch.stack(errors).mean(), first)
 
     @property
     def holds_bits(self) -> bool:

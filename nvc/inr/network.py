@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import singledispatch
-from typing import Any
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
@@ -128,6 +128,8 @@ def width_for_parameters(config: NetworkConfig, frames: int, size_params: int) -
     width whose exact count is nearest. Raises UsageError when the smallest network is far larger.
     """
     config = config.for_frames(frames)
+    if config.frame_code == "patches":
+        return nearest_width(config, frames, size_params)
     published = config.with_width(published_width(config, frames, size_params))
     if abs(parameter_count(published, frames) / size_params - 1) <= 0.07:
         return published

@@ -8,7 +8,6 @@ the family's.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -19,7 +18,7 @@ from torch.nn import functional
 from nvc.errors import UsageError
 from nvc.inr.blocks import shuffle_pixels
 from nvc.inr.config import MAX_ACTIVATION_VALUES, MAX_CHANNELS, MAX_GRID
-from nvc.inr.groups import ResidentClip
+from nvc.inr.groups import ResidentClip, take
 from nvc.inr.network import build_network
 from nvc.inr.pictures import PictureSpace
 from nvc.video.frames import Frame, VideoInfo
@@ -179,8 +178,6 @@ class NirvanaNetwork(nn.Module):
         frames = config.frames
         self.upsample = FrameHeads(frames, config.channels, UPSAMPLE**2 * HEAD_WIDTH)
         self.last = FrameHeads(frames, HEAD_WIDTH, 3)
-        phases = frame_phases(frames, config.channels)
-        self.register_buffer("phases", phases, persistent=False)
 
     def forward(self, codes: torch.Tensor | None, centres: torch.Tensor) -> torch.Tensor:
         side, frames = self.config.patch // UPSAMPLE, self.config.frames
@@ -189,7 +186,8 @@ class NirvanaNetwork(nn.Module):
             x = torch.sin(OMEGA * layer(x))
         batch = x.shape[0]
         # (B, C * side * side) -> (B, 1, C, side, side) + (frames, C, 1, 1)
-        x = self.expand(x).view(batch, 1, -1, side, side) + self.phases.to(x.device)[..., None, None]
+        phases = frame_phases(frames, self.config.channels, x.device)
+        x = self.expand(x).view(batch, 1, -1, side, side) + phases[..., None, None]
         x = self.upsample(x.flatten(1, 2))
         # (B, frames * 4 * h, side, side) -> (B * frames, 4 * h, ..), for the shuffle a frame
         x = x.view(batch * frames, -1, side, side).contiguous(memory_format=torch.channels_last)
@@ -204,12 +202,12 @@ def _(config: NirvanaConfig) -> NirvanaNetwork:
     return NirvanaNetwork(config)
 
 
-def frame_phases(frames: int, channels: int) -> torch.Tensor:
+def frame_phases(frames: int, channels: int, device: torch.device) -> torch.Tensor:
     """(frames, channels): sines and cosines of the frame's number, slower from pair to pair."""
-    number = torch.arange(frames, dtype=torch.float64)[:, None]
-    pair = torch.arange(channels) // 2
-    angle = number / PHASE_BASE**pair + torch.arange(channels) % 2 * (math.pi / 2)
-    return torch.sin(angle).to(torch.float32)
+    number = torch.arange(frames, dtype=torch.float32, device=device)[:, None]
+    channel = torch.arange(channels, device=device)
+    angle = number / PHASE_BASE ** (channel // 2) + channel % 2 * (math.pi / 2)
+    return torch.sin(angle)
 
 
 def patch_centres(grid: tuple[int, int]) -> torch.Tensor:
@@ -253,8 +251,11 @@ class PatchClip(ResidentClip):
         """(B, 3 * frames, p, p) RGB of the patches at `indices`."""
         if self._patches is None:
             every = torch.arange(self.frames, device=self.device)
-            pictures = torch.cat([self._convert(index) for index in every.split(1)])
-            self._patches = to_patches(self._padded(pictures), self.config)
+            pictures = [
+                space.target(tuple(take(plane, index) for plane in self.planes))
+                for index in every.split(1)
+            ]
+            self._patches = to_patches(self._padded(torch.cat(pictures)), self.config)
         return self._patches[indices]
 
     def weights(self, indices: torch.Tensor, space: PictureSpace) -> torch.Tensor | None:
@@ -273,13 +274,3 @@ class PatchClip(ResidentClip):
             a - b for a, b in zip(self.config.padded_size, pictures.shape[-2:], strict=True)
         )
         return functional.pad(pictures, (0, columns, 0, rows), mode="replicate")
-
-
-def decode_pictures(
-    network: NirvanaNetwork, device: torch.device
-) -> Iterator[tuple[int, torch.Tensor]]:
-    """(first patch, (n, 3 * frames, p, p)) of all patches, PATCHES_AT_ONCE at a time."""
-    centres = patch_centres(network.config.grid).to(device)
-    for first in range(0, len(centres), PATCHES_AT_ONCE):
-        with torch.inference_mode():
-            yield first, network(None, centres[first : first + PATCHES_AT_ONCE])

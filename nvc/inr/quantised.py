@@ -32,7 +32,8 @@ class QuantisedGroup:
     @property
     def frames(self) -> int:
         """Frames the group decodes to."""
-        return self.embedding.shape[0]
+        config = self.config
+        return self.embedding.shape[0] if config.code_channels else config.frames
 
     def less(self, base: QuantisedGroup) -> tuple[np.ndarray, ...]:
         """The weights as differences from another group's of the same widths and steps."""
