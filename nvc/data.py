@@ -107,20 +107,28 @@ def load_clip(folder: Path) -> Clip:
 class ClipBatches(IterableDataset):
     """Endless batches of random sequences, following a schedule of stages.
 
+    rank: which of several processes training together this is; each draws its own sequences.
     Yields planes (y, u, v): (T, B, 1, crop, crop) and halves, uint8; vectors
     (T-1, B, 2, crop/8, crop/8) int16; qp (B,) int64.
     """
 
     def __init__(
-        self, clips: Sequence[Clip], stages: Sequence[Stage], *, seed: int = 0, start: int = 0
+        self,
+        clips: Sequence[Clip],
+        stages: Sequence[Stage],
+        *,
+        seed: int = 0,
+        start: int = 0,
+        rank: int = 0,
     ) -> None:
         self.clips = list(clips)
         self.stages = list(stages)
         self.seed = seed
         self.start = start
+        self.rank = rank
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        rng = np.random.default_rng((self.seed, self.start))
+        rng = np.random.default_rng((self.seed, self.start, self.rank))
         done = 0
         for stage in self.stages:
             done += stage.steps
@@ -216,7 +224,8 @@ class ClipDataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         start = self.trainer.global_step if self.trainer else 0
-        batches = ClipBatches(self.training, self.stages, seed=self.seed, start=start)
+        rank = self.trainer.global_rank if self.trainer else 0
+        batches = ClipBatches(self.training, self.stages, seed=self.seed, start=start, rank=rank)
         return DataLoader(batches, batch_size=None, pin_memory=torch.cuda.is_available())
 
     def _paths(self) -> list[Path]:

@@ -13,7 +13,10 @@ RECIPE.yaml holds everything; any of its values can be given after it as an opti
   nvc train recipes/dhvc_s.yaml --data.folder clips --trainer.max_steps 2000
   nvc train recipes/dhvc_s.yaml --data.folder clips --ckpt_path runs/dhvc_s/last.ckpt
 
-Several processes: torchrun --nproc_per_node 2 -m nvc train RECIPE.yaml --trainer.strategy ddp
+Several processes, also on several machines (docs/cluster.md):
+
+  torchrun --nproc_per_node 2 -m nvc train recipes/dhvc_s.yaml --data.folder clips \\
+      --trainer.devices 2 --trainer.strategy ddp_find_unused_parameters_true
 """
 
 

@@ -92,6 +92,11 @@ class PredictiveModule(lightning.LightningModule):
         self.average.load_state_dict(self.network.state_dict())
         self.started = True
 
+    def on_fit_start(self) -> None:
+        # Processes that train together start from one seed; their noise must not be the same.
+        if self.global_rank:
+            torch.manual_seed(torch.initial_seed() + self.global_rank)
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.started = True
 
