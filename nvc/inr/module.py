@@ -69,7 +69,9 @@ class GroupFit(lightning.LightningModule):
         elif fit.embedding == "table":
             self.source = EmbeddingTable(len(clip), network.embedding_channels, network.grid)
         else:
-            strides = network.strides if fit.embedding == "encoder" else network.strides[1:]
+            # The head's stride comes last, so that pooling is by the first stage's alone.
+            strides = (*network.strides[:-1], network.strides[-1] * network.head_stride)
+            strides = strides if fit.embedding == "encoder" else strides[1:]
             self.source = FrameEncoder(strides, channels=network.embedding_channels)
         sizes = [shape.numel() for shape in self.shapes]
         self.quantiser = Quantiser(sizes, shapes=self.shapes if fit.prior == "dual" else None)
