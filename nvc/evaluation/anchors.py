@@ -50,25 +50,35 @@ _X26_PRESETS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
 )  # fmt: skip
 _SVT_PRESETS = tuple(str(preset) for preset in range(-1, 14))
+_LOW_DELAY = {
+    "x264": {"tune": "zerolatency"},
+    "x265": {"tune": "zerolatency"},
+    "svtav1": {"svtav1-params": "pred-struct=1"},
+}
 _PRESETS = {"x264": _X26_PRESETS, "x265": _X26_PRESETS, "svtav1": _SVT_PRESETS}
 
 
 def parse_anchor(name: str, *, gop: int | None = None) -> Anchor:
-    """The anchor called ``x264-PRESET``, ``x265-PRESET`` or ``svtav1-PRESET``.
+    """The anchor called ``x264-PRESET``, ``x265-PRESET`` or ``svtav1-PRESET``, ``-ld`` at the end.
 
-    ``gop`` is the distance of key frames; None leaves the encoder its own. Raises UsageError
-    listing what is allowed.
+    ``gop`` is the distance of key frames; None leaves the encoder its own. With ``-ld`` no frame
+    waits for a later one (low delay); else frames are reordered as the encoder likes (random
+    access). Raises UsageError listing what is allowed.
     """
-    encoder, _, preset = name.partition("-")
+    encoder, _, preset = name.removesuffix("-ld").partition("-")
+    low_delay = name.endswith("-ld")
     if encoder not in _PRESETS:
         raise UsageError(
-            f"anchor {name!r} is not known; allowed: x264-PRESET, x265-PRESET, svtav1-PRESET"
+            f"anchor {name!r} is not known; allowed: x264-PRESET, x265-PRESET, svtav1-PRESET, "
+            "and -ld after it for low delay"
         )
     if preset not in _PRESETS[encoder]:
         raise UsageError(
             f"anchor {name!r}: no preset {preset!r}; allowed: {', '.join(_PRESETS[encoder])}"
         )
     options = {"preset": preset}
+    if low_delay:
+        options |= _LOW_DELAY[encoder]
     if encoder == "x264":
         options["threads"] = "1"
         if gop is not None:
