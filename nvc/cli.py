@@ -26,6 +26,7 @@ COMMANDS = {
     "eval": "measure bytes and quality of a file against its reference",
     "bench": "benchmark codecs and anchors over sequences and rates",
     "report": "draw the curves and tables of a benchmark",
+    "serve": "show a stream arriving piece by piece, in a browser",
     "demo": "encode, decode and compare, on a clip made on the spot",
     "train": "train the predictive network from a recipe",
 }

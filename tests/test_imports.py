@@ -34,10 +34,11 @@ BELOW: dict[str, set[str]] = {
     "stream": {"codecs", *CODERS},
     "player": {"stream", "device", *CODERS},
     "api": {"stream", "player", "codecs", "device", "files", *CODERS},
+    "serve": {*("stream", "codecs", "evaluation", "predictive", "inr", "weights"), *CODERS},
     "commands": {
         *("api", "player", "stream", "codecs", "device", "files", "evaluation"),
-        *("schedule", "weights"),
-        *("predictive", "data"),
+        *("schedule", "weights", "serve"),
+        *("predictive", "inr", "data"),
         *CODERS,
     },
     "cli": {"commands", "device"},

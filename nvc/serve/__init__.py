@@ -1,0 +1,1 @@
+"""The page that shows a stream arriving piece by piece: ``nvc serve``."""
