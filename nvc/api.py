@@ -144,6 +144,7 @@ def decode(
     start: int = 0,
     frames: int | None = None,
     partial: bool = False,
+    fps: str | None = None,
     device: str = "auto",
     threads: int | None = None,
     format: str | None = None,
@@ -154,7 +155,8 @@ def decode(
 
     ``path`` is a path, ``-`` for stdin, or a binary file object. ``out`` is chosen by its ending
     (.mp4 .mkv .mov .webm .y4m .yuv, out_%04d.png) or ``-`` for stdout in ``format`` (y4m or yuv).
-    ``layers`` decodes only so many of the coarsest layers. ``partial`` decodes what comes before
+    ``layers`` decodes only so many of the coarsest layers. ``fps``, "2x" or a multiple of the rate,
+    makes frames between frames (codecs that fit a video). ``partial`` decodes what comes before
     the damage of a broken file. ``progress`` is called with frames done and frames in all, or None.
 
     Raises StreamError for a damaged, foreign or newer file, UsageError for options that cannot be
@@ -167,12 +169,13 @@ def decode(
     count = 0
     with opened(path) as (file, name):
         reader = StreamReader(file, name=name, partial=partial)
-        stream = StreamFrames(reader, device=chosen, layers=layers)
-        total = stream.info.frame_count
+        stream = StreamFrames(reader, device=chosen, layers=layers, fps=fps)
+        total = reader.frame_count
         if start and total is not None and start >= total:
             raise UsageError(f"{name}: it has {total} frames, so none from {start} on")
         if total is not None:
             total = total - start if frames is None else min(total - start, frames)
+            total *= stream.speed
         pictures = (frame for _, frame in stream.frames(start, frames))
         first = next(pictures, None)
         if first is None:

@@ -16,6 +16,8 @@ from nvc.codecs import CODECS, codec_entry, make_decoder
 from nvc.errors import StreamError, UsageError
 from nvc.video.frames import ColorInfo, Frame, VideoInfo
 
+MAX_SPEED = 16  # frames made for each frame of a stream
+
 
 def header_of(
     info: VideoInfo, codec: str, *, weights_hash: bytes, audio: bool = False
@@ -81,12 +83,19 @@ def timed(frames: Iterable[Frame], writer: StreamWriter) -> Iterator[Frame]:
 class StreamFrames:
     """The frames of an open stream, with their own timestamps.
 
-    ``layers`` passes over units of that layer and above; UsageError when the codec has none. With
+    ``layers`` passes over units of that layer and above; UsageError when the codec has none.
+    ``fps``: "2x" or a multiple of the stream's rate makes frames between the stream's, where the
+    codec can (UsageError else); frames are then numbered and timed by the higher rate. With
     a partial reader, damage that the codec runs into ends the frames and is told by ``damage``.
     """
 
     def __init__(
-        self, reader: StreamReader, *, device: torch.device | str, layers: int | None = None
+        self,
+        reader: StreamReader,
+        *,
+        device: torch.device | str,
+        layers: int | None = None,
+        fps: str | None = None,
     ) -> None:
         codec = reader.header.codec
         if codec not in CODECS:
@@ -101,6 +110,16 @@ class StreamFrames:
         self._layers = layers
         self._damage: str | None = None
         self.info = info_of(reader.header, reader.frame_count)
+        self.speed = 1 if fps is None else _speed(fps, self.info.frame_rate)
+        if self.speed > 1:
+            if not codec_entry(codec).interpolates:
+                raise UsageError(f"codec {codec} makes no frames between frames: leave --fps away")
+            self.info = replace(
+                self.info,
+                frame_rate=self.info.frame_rate * self.speed,
+                time_base=self.info.time_base / self.speed,
+                frame_count=reader.frame_count and reader.frame_count * self.speed,
+            )
 
     @property
     def damage(self) -> str | None:
@@ -117,11 +136,13 @@ class StreamFrames:
     ) -> Iterator[tuple[int, Frame]]:
         """(number, frame) of ``count`` frames (None: all) from ``start``, as far as they exist.
 
+        At a higher rate, start and count are of the stream's own frames, numbers of those made.
+
         A file is entered at the last random access point before ``start``, a pipe is read through;
         ``lead`` gives the frames before ``start`` too that are decoded on the way. A frame that an
         intact stream has lost and the codec does not conceal repeats the one before it.
         """
-        reader, total = self._reader, self.info.frame_count
+        reader, speed, total = self._reader, self.speed, self._reader.frame_count
         stop = None if count is None else start + count
         entry = reader.entry_before(start) if start else None
         if entry is not None and entry <= start:
@@ -129,18 +150,21 @@ class StreamFrames:
             units = reader.units_for(start, wanted, layers=self._layers)
         else:
             units, entry = reader.units(layers=self._layers), 0
-        info = self.info
+        info = info_of(reader.header, total)
         if stop is not None and total is not None:
             info = replace(info, frame_count=min(stop, total))
         codec = make_decoder(reader.header.codec)
         chosen = {} if self._layers is None else {"layers": self._layers}
+        if speed > 1:
+            chosen["speed"] = speed
+        start, stop = start * speed, None if stop is None else stop * speed
         try:
             decoded = codec.decode(units, info, device=self._device, **chosen)
-            for number, frame in self._without_gaps(decoded, entry):
+            for number, frame in self._without_gaps(decoded, entry * speed):
                 if stop is not None and number >= stop:
                     return
                 if lead or number >= start:
-                    yield number, replace(frame, pts=reader.timestamps[number])
+                    yield number, replace(frame, pts=self._time(number))
                 if number + 1 == stop:
                     return
         except StreamError as error:
@@ -160,5 +184,31 @@ class StreamFrames:
         # A pipe tells how many frames there are at its end only.
         total = self._reader.frame_count
         if last is not None and total is not None and self.damage is None:
-            for lost in range(first, min(total, first + MAX_GAP)):
+            for lost in range(first, min(total * self.speed, first + MAX_GAP)):
                 yield lost, last
+
+    def _time(self, number: int) -> int:
+        """Time of a frame in the time base of ``info``: between those of the stream's frames."""
+        times = self._reader.timestamps
+        own, part = divmod(number, self.speed)
+        if not part:
+            return times[own] * self.speed
+        if own + 1 < len(times):
+            step = times[own + 1] - times[own]
+        else:
+            step = times[own] - times[own - 1] if own else 1
+        return times[own] * self.speed + part * step
+
+
+def _speed(fps: str, rate: Fraction) -> int:
+    """How many frames are made for each of a stream of ``rate`` frames per second."""
+    text = fps.strip().lower()
+    try:
+        speed = Fraction(text[:-1]) if text.endswith("x") else Fraction(text) / rate
+    except (ValueError, ZeroDivisionError):
+        speed = Fraction(0)
+    if speed.denominator != 1 or not 1 <= speed <= MAX_SPEED:
+        raise UsageError(
+            f"--fps {fps}: write 2x to {MAX_SPEED}x, or a multiple of the video's {float(rate):g}"
+        )
+    return int(speed)

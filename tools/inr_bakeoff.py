@@ -34,7 +34,7 @@ from nvc.video.frames import Frame
 from nvc.video.reader import open_video
 from nvc.video.writer import open_writer
 
-CALIBRATION = (24, 96)  # steps of the two short fits whose difference is the cost of a step
+CALIBRATION = (16, 64)  # steps of the two short fits whose difference is the cost of a step
 
 
 def prepare(clip: dict[str, Any], folder: Path, out: Path) -> Path:

@@ -13,6 +13,7 @@ stdout.
 
   nvc decode clip.nvc clip.mkv                  lossless from here on, with the audio
   nvc decode clip.nvc - | ffplay -              y4m through a pipe
+  nvc decode fit.nvc smooth.mp4 --fps 2x        frames between frames (INR codecs)
   nvc decode broken.nvc rest.mp4 --partial      what came before the damage
 """
 
@@ -30,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--partial", action="store_true", help="of a damaged file, decode what is before the damage"
     )
+    parser.add_argument(
+        "--fps", metavar="RATE", help="2x, or a multiple of the rate: frames between (INR codecs)"
+    )
     options.add_selection(parser, crop=False)
     options.add_device(parser)
     options.add_output(parser)
@@ -46,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
         format=args.format,
         layers=args.layers,
         partial=args.partial,
+        fps=args.fps,
         start=args.start,
         frames=args.frames,
         device=args.device,

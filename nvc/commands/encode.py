@@ -7,14 +7,16 @@ import argparse
 from nvc.codecs import CODECS, DEFAULT_CODEC
 from nvc.commands import options
 from nvc.commands.progress import clear_progress, encode_progress
+from nvc.errors import UsageError
 
 EPILOG = """\
 INPUT is anything FFmpeg reads, .y4m, headerless .yuv, or - for stdin. OUT.nvc may be - for
 stdout. A fit that is interrupted (ctrl-C) leaves its state in OUT.nvc.state; the same command
 with --resume goes on from there.
 
-  nvc encode clip.mp4 clip.nvc --epochs 300 --size 200kB
-  nvc encode clip.mp4 clip.nvc --frames 64 --crop 640x1280 --size-params 1.5M
+  nvc encode clip.mp4 clip.nvc --preset best --size 200kB
+  nvc encode clip.mp4 clip.nvc --codec hnerv --frames 64 --crop 640x1280 --size-params 1.5M
+  nvc encode clip.mp4 clip.nvc --recipe recipes/nerv.yaml
   nvc encode raw.yuv raw.nvc --raw-size 1920x1080 --raw-format 420p10 --raw-rate 120
 """
 
@@ -23,8 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``nvc encode``."""
     parser.add_argument("input", metavar="INPUT", help="video to encode, or - for stdin")
     parser.add_argument("output", metavar="OUT.nvc", help="file to write, or - for stdout")
+    parser.add_argument("--codec", choices=tuple(CODECS), help=f"default: {DEFAULT_CODEC}")
     parser.add_argument(
-        "--codec", choices=tuple(CODECS), default=DEFAULT_CODEC, help=f"default: {DEFAULT_CODEC}"
+        "--preset",
+        choices=("best", "fast"),
+        help="of codec inr, which it implies",
+    )
+    parser.add_argument(
+        "--recipe", metavar="YAML", help="codec and options of its fit; options given here win"
     )
     group = parser.add_argument_group("rate (one of these; a codec says which it can do)")
     rate = group.add_mutually_exclusive_group()
@@ -36,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", type=options.byte_count, metavar="BYTES", help="file size, like 2MB"
     )
     rate.add_argument("--psnr", type=options.positive, metavar="DB", help="quality to reach")
+    rate.add_argument(
+        "--lmbda", type=options.positive, help="minimise bits/pixel + lmbda * MSE (INR codecs)"
+    )
 
     options.add_selection(parser)
 
@@ -44,6 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--epochs", type=options.at_least(1), metavar="N", help="length of the fit")
     group.add_argument(
         "--size-params", type=_parameters, metavar="N", help="network size, like 350k or 1.5M"
+    )
+    group.add_argument(
+        "--coding", choices=("own", "paper"), help="paper: 8 bits, Huffman, for comparison (INR)"
+    )
+    group.add_argument(
+        "--ignore-mask", metavar="FILE", help="picture or video, white where not to fit (INR)"
     )
     group.add_argument("--lr", type=options.positive, help="learning rate of the fit")
     group.add_argument("--batch-size", type=options.at_least(1), metavar="N", help="frames a step")
@@ -84,16 +101,29 @@ def run(args: argparse.Namespace) -> int:
     from nvc import api
 
     rates = ("qp", "bitrate", "size", "psnr")
-    own = ("gop", "epochs", "size_params", "lr", "batch_size", "seed")
+    own = ("preset", "lmbda", "coding", "ignore_mask")
+    own += ("gop", "epochs", "size_params", "lr", "batch_size", "seed")
     own += ("reset", "jobs", "cluster", "pack", "weights")
     given = {name: getattr(args, name) for name in (*rates, *own)}
     given = {name: value for name, value in given.items() if value is not None}
     if args.resume:
         given["resume"] = True
+    codec = args.codec or ("inr" if args.preset else None)
+    if args.recipe is not None:
+        from nvc.inr.recipe import read_recipe
+
+        named, fit = read_recipe(args.recipe)
+        if codec not in (None, named):
+            raise UsageError(f"{args.recipe} is of codec {named}, not {codec}")
+        codec = named
+        if any(given.get(rate) is not None for rate in (*rates, "lmbda", "size_params")):
+            fit = {k: v for k, v in fit.items() if k not in ("size_bytes", "size_params", "psnr")}
+        given = fit | given
+    codec = codec or DEFAULT_CODEC
     result = api.encode(
         args.input,
         args.output,
-        codec=args.codec,
+        codec=codec,
         start=args.start,
         frames=args.frames,
         crop=args.crop,
@@ -107,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
     )
     clear_progress()
     if args.json:
-        options.print_json({"output": args.output, "codec": args.codec, **result.to_dict()})
+        options.print_json({"output": args.output, "codec": codec, **result.to_dict()})
     elif args.output != "-":
         print(
             f"{args.output}: {result.bytes} bytes, {result.frames} frames, {result.bpp:.4f} bpp, "

@@ -8,6 +8,7 @@ from typing import Any
 
 from nvc.errors import UsageError
 from nvc.inr.fit_config import FitConfig
+from nvc.inr.methods import fit_defaults
 
 KEYS = ("codec", "fit")
 
@@ -29,8 +30,9 @@ def read_recipe(path: str | Path) -> tuple[str, dict[str, Any]]:
     known = [item.name for item in fields(FitConfig)]
     if not isinstance(options, dict) or not set(options) <= set(known):
         raise UsageError(f"{path}: fit holds other options than {', '.join(known)}")
+    codec = str(content["codec"])
     try:
-        FitConfig(**options)
+        FitConfig(**(fit_defaults(codec) | options))
     except (UsageError, TypeError) as error:
         raise UsageError(f"{path}: {error}") from None
-    return str(content["codec"]), options
+    return codec, options
