@@ -22,8 +22,7 @@ from nvc.inr.config import NetworkConfig
 from nvc.inr.fit_config import FitConfig
 from nvc.inr.groups import ResidentClip
 from nvc.inr.module import GroupFit
-from nvc.inr.published import min_max_group
-from nvc.inr.quantised import Base, QuantisedGroup, quantise_group
+from nvc.inr.quantised import Base, QuantisedGroup
 
 REPORT_SECONDS = 0.5
 COLLAPSE_STEPS = 300  # a shorter fit may well be no better than flat frames
@@ -103,7 +102,7 @@ class _Bookkeeping(lightning.Callback):
 
     def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
         if module.current_epoch == module.quantise_epoch:
-            self.psnr_float_before = module.psnr(module.network, module.all_codes())
+            self.psnr_float_before = module.psnr(module.float_network(), module.all_codes())
 
     def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
         done = module.current_epoch + 1
@@ -147,7 +146,7 @@ class _Bookkeeping(lightning.Callback):
             return
         with torch.no_grad():
             estimate = float(module.bits(module.flat_parameters(), module.all_codes()))
-            written = 8 * len(self.write(quantise_module(module)))
+            written = 8 * len(self.write(module.quantised()))
         module.rate.correction.fill_(min(max(written / max(estimate, 1.0), 0.5), 2.0))
         if 2 * quantised > module.epochs - module.quantise_epoch:
             module.shift_steps(written)
@@ -167,20 +166,6 @@ class _Bookkeeping(lightning.Callback):
 
     def _seconds(self) -> float:
         return self.spent + time.monotonic() - self.started
-
-
-def quantise_module(module: GroupFit) -> Any:
-    """The group as it would be written now."""
-    if module.fit_config.coding == "paper":
-        parameters = list(module.network.parameters())
-        return min_max_group(module.network.config, parameters, module.all_codes())
-    return quantise_group(
-        module.network.config,
-        list(module.network.parameters()),
-        module.quantiser.log2_steps.tolist(),
-        module.all_codes(),
-        float(module.embedding_quantiser.log2_step),
-    )
 
 
 def fit_group(
@@ -229,9 +214,9 @@ def fit_group(
     _run(trainer, module, saved)
     module.to(device)
     with torch.no_grad():
-        quantised = quantise_module(module)
+        quantised = module.quantised()
         codes = module.all_codes()
-        psnr_final = module.psnr(module.network, codes)
+        psnr_final = module.psnr(module.float_network(), codes)
         psnr_quantised = module.psnr(quantised.network(device), quantised.codes(device))
         source = {name: value.cpu().clone() for name, value in module.source.state_dict().items()}
     psnr_before = book.psnr_float_before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import lightning
@@ -18,7 +19,8 @@ from nvc.inr.losses import distortion
 from nvc.inr.network import build_network, frame_times
 from nvc.inr.parameters import STEP_PRECISION, EmbeddingQuantiser, Quantiser, RateController
 from nvc.inr.pictures import PictureSpace
-from nvc.inr.quantised import Base
+from nvc.inr.published import min_max_group
+from nvc.inr.quantised import Base, quantise_group
 from nvc.nn.optimisers import Muon
 
 FIRST_EXCESS = 1.15  # rate when quantisation starts, over the target
@@ -159,7 +161,7 @@ class GroupFit(lightning.LightningModule):
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             codes = self.codes(indices).float()
         if self.current_epoch < self.quantise_epoch:
-            return self._errors(self.network, codes, indices)
+            return self._errors(self.float_network(), codes, indices)
         flat = self.flat_parameters()
         bits = self.bits(flat, codes)
         first = self.quantise_epoch * self.steps
@@ -169,14 +171,7 @@ class GroupFit(lightning.LightningModule):
         codes_hat = codes
         if codes.numel():
             codes_hat = self.embedding_quantiser(codes, self._noise(codes) if noisy else None)
-        parts = flat_hat.split([shape.numel() for shape in self.shapes])
-        tensors = {
-            name: part.view(shape)
-            for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
-        }
-        errors, error = self._errors(
-            lambda *inputs: functional_call(self.network, tensors, inputs), codes_hat, indices
-        )
+        errors, error = self._errors(self.network_of(flat_hat), codes_hat, indices)
         return errors, error + self._multiplier(bits.detach(), errors.detach(), progress) * bits
 
     def _multiplier(
@@ -230,7 +225,7 @@ class GroupFit(lightning.LightningModule):
             self.quantiser.start(flat, bits)
             if codes.numel():
                 self.embedding_quantiser.start(codes, bits)
-        errors = [self._errors(self.network, codes[i], i)[1] for i in self.clip.each()]
+        errors = [self._errors(self.float_network(), codes[i], i)[1] for i in self.clip.each()]
         # A residual group starts from no bits at all, which says nothing of what one is worth.
         first = (
             self.bits(flat, codes) if self.base is None else self.base.new_tensor(self.target_bits)
@@ -255,6 +250,32 @@ class GroupFit(lightning.LightningModule):
         self.embedding_quantiser.log2_step += shift
 
     # The model as tensors
+
+    def float_network(self) -> Callable[..., torch.Tensor]:
+        """The network with the weights of now, not quantised."""
+        return self.network
+
+    def network_of(self, flat: torch.Tensor) -> Callable[..., torch.Tensor]:
+        """The network with the weights `flat` (N,), in the order of flat_parameters."""
+        parts = flat.split([shape.numel() for shape in self.shapes])
+        tensors = {
+            name: part.view(shape)
+            for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
+        }
+        return lambda *inputs: functional_call(self.network, tensors, inputs)
+
+    def quantised(self) -> Any:
+        """The group as it would be written now."""
+        parameters, codes = list(self.network.parameters()), self.all_codes()
+        if self.fit_config.coding == "paper":
+            return min_max_group(self.network.config, parameters, codes)
+        return quantise_group(
+            self.network.config,
+            parameters,
+            self.quantiser.log2_steps.tolist(),
+            codes,
+            float(self.embedding_quantiser.log2_step),
+        )
 
     def flat_parameters(self) -> torch.Tensor:
         """(N,) every parameter of the decoder end to end, in the order of the file."""
