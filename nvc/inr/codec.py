@@ -90,7 +90,7 @@ class FrameScheme:
         speed: int,
     ) -> Iterator[Frame]:
         """The frames of a decoded group from the one numbered `start` on."""
-        return _pictures(group, unit, info, device, start=start, speed=speed)
+        return frame_pictures(group, unit, info, device, start=start, speed=speed)
 
 
 class InrCodec:
@@ -257,7 +257,7 @@ def _summary(groups: list[dict[str, Any]]) -> dict[str, Any]:
     return {**means, **sums, "groups": list(groups)}
 
 
-def _pictures(
+def frame_pictures(
     group: Any, unit: Unit, info: VideoInfo, device: torch.device, *, start: int, speed: int
 ) -> Iterator[Frame]:
     """Frames of a group from the one numbered `start` on, `speed` for each of the video's: those

@@ -54,6 +54,7 @@ class FitConfig:
     that many levels of 255 in all, and at scene cuts; None: groups of equal length.
     anchor_every: an anchor every so many groups, the others coded as what changed from the one
     before. residual_share, residual_length: bytes and epochs of such a group over an anchor's.
+    capacity: share of a tensor's weights that one video of a sequence uses (pfnr).
     jobs: chains of groups fitted side by side in processes; cluster: where else they may run
     (nvc.schedule). checkpoint_seconds: time between saved states.
     """
@@ -85,6 +86,7 @@ class FitConfig:
     anchor_every: int = 1
     residual_share: float = 0.5
     residual_length: float = 0.5
+    capacity: float = 0.5
     jobs: int = 1
     cluster: str | None = None
     seed: int = 0
@@ -135,6 +137,9 @@ class FitConfig:
             ("residual-length", self.residual_length),
         ):
             _require(0 < part < 1e6, f"{name} is {part}; it must be above 0")
+        _require(
+            0 < self.capacity <= 1, f"capacity is {self.capacity}; allowed: above 0, at most 1"
+        )
         _require(self.seed >= 0, f"seed is {self.seed}; it must be 0 or more")
         _require(self.checkpoint_seconds >= 0, "checkpoint-seconds must be 0 or more")
 

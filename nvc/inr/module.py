@@ -222,15 +222,19 @@ class GroupFit(lightning.LightningModule):
         # Near the target from the start: a rate that lags far behind it winds lambda up.
         bits = FIRST_EXCESS * self.target_bits / (flat.numel() + codes.numel())
         if self.base is None:
-            self.quantiser.start(flat, bits)
-            if codes.numel():
-                self.embedding_quantiser.start(codes, bits)
+            self._start_steps(flat, codes, bits)
         errors = [self._errors(self.float_network(), codes[i], i)[1] for i in self.clip.each()]
         # A residual group starts from no bits at all, which says nothing of what one is worth.
         first = (
             self.bits(flat, codes) if self.base is None else self.base.new_tensor(self.target_bits)
         )
         self.rate.start(torch.stack(errors).mean(), first)
+
+    def _start_steps(self, flat: torch.Tensor, codes: torch.Tensor, bits: float) -> None:
+        """Set all steps so that a value costs about `bits` bits."""
+        self.quantiser.start(flat, bits)
+        if codes.numel():
+            self.embedding_quantiser.start(codes, bits)
 
     @property
     def holds_bits(self) -> bool:
