@@ -30,7 +30,7 @@ def serve(
     port: int,
 ) -> int:
     """Serve until interrupted. Raises UsageError when the port is taken."""
-    listening = _listen(host, port)
+    listening = listen(host, port)
     name = f"[{host}]" if ":" in host else host
     address = f"http://{name}:{listening.getsockname()[1]}/"
     hosts = LOOPBACK | {host} if host in LOOPBACK else LOOPBACK | {host, socket.gethostname()}
@@ -47,24 +47,30 @@ def serve(
             print(f"nvc: warning: {' '.join(str(error).split())}", file=sys.stderr)
         if engine.reference_problem:
             print(f"nvc: warning: {engine.reference_problem}", file=sys.stderr)
-        config = uvicorn.Config(
-            create_app(engine, hosts=hosts),
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            limit_concurrency=MAX_REQUESTS,
-            timeout_graceful_shutdown=2,
-            ws="none",
-        )
         print(f"{path.name} is shown at {address}  (ctrl-C ends)", flush=True)
-        await uvicorn.Server(config).serve(sockets=[listening])
+        await make_server(engine, hosts=hosts).serve(sockets=[listening])
 
     with suppress(KeyboardInterrupt):
         asyncio.run(main())
     return 0
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def make_server(engine: Engine, *, hosts: frozenset[str] = LOOPBACK) -> uvicorn.Server:
+    """The server of an engine, to be run in the event loop that the engine was made in."""
+    config = uvicorn.Config(
+        create_app(engine, hosts=hosts),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=MAX_REQUESTS,
+        timeout_graceful_shutdown=2,
+        ws="none",
+    )
+    return uvicorn.Server(config)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0 takes a free one. Raises UsageError when it cannot be had."""
     listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -66,7 +66,7 @@ nvc.App = class {
       nvc.format.bytes(layout.bytes), layout.codec];
     this.find("facts").textContent = parts.join("  ·  ");
     const problems = [];
-    if (layout.damage) problems.push(`This file is damaged; what is sound is shown. ${layout.damage}`);
+    if (layout.damage) problems.push(`This file is damaged: ${layout.damage}. What is sound is shown.`);
     if (layout.reference_problem) problems.push(`There is no comparison: ${layout.reference_problem}`);
     if (layout.left_out) problems.push(`The page shows the first ${layout.frames} frames; ${layout.left_out} more are in the file.`);
     this.find("banner").textContent = problems.join(" ");
