@@ -206,7 +206,8 @@ def _clips(args: argparse.Namespace, recipe: Recipe, protocol: Protocol) -> list
         clips.append(
             Clip(
                 name=sequence.name,
-                source=str(path),
+                # Absolute: a worker of a cluster has another current folder.
+                source=str(path.resolve()),
                 source_bytes=path.stat().st_size,
                 width=info.width,
                 height=info.height,

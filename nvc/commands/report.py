@@ -91,7 +91,8 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out) if args.out else folder / "report"
     out.mkdir(parents=True, exist_ok=True)
     parts = [_part(args, group, metrics, published, folder, out, wanted) for group in groups]
-    alone = _published_figures(published, metrics, out)
+    ours = {group.dataset for group in groups}
+    alone = _published_figures(published, ours, metrics, out)
     title = args.title or "Benchmark " + ", ".join(group.name for group in groups)
     _write(out / "index.html", page(title, parts, alone))
     tables = []
@@ -183,7 +184,7 @@ def _figures(
     count = len(group.common_sequences(metric))
     if average and len(group.sequences) > 1:
         title = f"{group.name}, mean of {count}"
-        figure = figure_of([(title, average, theirs)], group.labels, metric, panel_size=(6.6, 4.3))
+        figure = figure_of([(title, average, theirs)], group.labels, metric)
         found["average"] = save(figure, out / f"{stem}_average")[1]
     panels = []
     for sequence in group.sequences:
@@ -199,20 +200,21 @@ def _figures(
         for panel in panels:
             save(figure_of([panel], group.labels, metric), out / "sequences" / f"{stem}_{panel[0]}")
     columns = 1 if len(panels) == 1 else 2 if len(panels) < 5 else 3
-    size = (6.6, 4.3) if len(panels) == 1 else (3.9, 2.9)
-    figure = figure_of(panels, group.labels, metric, columns=columns, panel_size=size)
+    size = {} if len(panels) == 1 else {"panel_size": (3.9, 2.9)}
+    figure = figure_of(panels, group.labels, metric, columns=columns, **size)
     found["sequences"] = save(figure, out / f"{stem}_sequences")[1]
     return found
 
 
 def _published_figures(
-    published: list[Published], metrics: list[str], out: Path
+    published: list[Published], ours: set[str], metrics: list[str], out: Path
 ) -> dict[str, Path]:
-    """A figure of the published curves alone for each data set."""
+    """A figure of the published curves for each data set that is not among ``ours``."""
     from nvc.evaluation.report_plot import figure_of, save
 
     found = {}
-    for dataset in dict.fromkeys(entry.dataset for entry in published):
+    others = (entry.dataset for entry in published if entry.dataset not in ours)
+    for dataset in dict.fromkeys(others):
         panels = []
         for metric in metrics:
             curves = [
@@ -222,7 +224,7 @@ def _published_figures(
             ]
             if curves:
                 panels.append((dataset, [], curves))
-                figure = figure_of(panels, [], metric, panel_size=(6.6, 4.3))
+                figure = figure_of(panels, [], metric)
                 found[dataset] = save(figure, out / f"published_{dataset}_{metric}")[1]
                 break
     return found
@@ -242,18 +244,22 @@ def _crop_row(group: Group, sequence: str, folder: Path) -> CropRow | None:
     start = rows[0]["start"]
     pictures: list[tuple[str, str, np.ndarray]] = []
     info = None
+    lost: dict[str, str] = {}
     try:
         original, info = frame_picture(source, start + number, crop=crop)
         pictures.append(("original", f"frame {start + number}", original))
     except (NvcError, OSError) as error:
-        options.warn(f"{sequence}: no original in the pictures: {error}")
+        lost["the original"] = str(error)
     for row in rows:
         try:
             picture, _ = frame_picture(folder / row["file"], number, reference=info)
         except (NvcError, OSError) as error:
-            options.warn(f"{sequence}: {row['label']} is not in the pictures: {error}")
+            lost[row["label"]] = str(error)
             continue
         pictures.append((row["label"], _crop_words(row, rows), picture))
+    if lost:
+        why = next(iter(lost.values()))
+        options.warn(f"{sequence}: not in the pictures: {', '.join(lost)}: {why}")
     if len(pictures) < 2:
         return None
     top, left = busiest_part(pictures[0][2])

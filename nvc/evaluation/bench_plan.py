@@ -192,7 +192,7 @@ def _points(
             if not Path(path).is_file():
                 raise UsageError(f"--file {contender.label}={template}: there is no file {path}")
             digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
-            places.append((float(number), path, digest))
+            places.append((float(number), str(Path(path).resolve()), digest))
     return [
         Point(
             dataset=dataset,

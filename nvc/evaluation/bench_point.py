@@ -105,7 +105,7 @@ def _done(point: Point, folder: Path, work: Path) -> dict[str, Any]:
         "protocol": point.protocol.name,
         "conditions": point.protocol.described(),
         "sequence": point.clip.name,
-        "source": str(Path(point.clip.source).resolve()),
+        "source": point.clip.source,
         "start": point.protocol.start,
         "crop": point.protocol.crop,
         "label": point.label,

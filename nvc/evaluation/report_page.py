@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nvc.evaluation.report_curves import METRICS, Group
-from nvc.evaluation.report_tables import LITTLE_OVERLAP, BdTable, Delta, percent, signed
+from nvc.evaluation.report_tables import LITTLE_OVERLAP, BdTable, Delta, signed
 
 _STYLE = """
 :root{--ink:#1d2127;--soft:#5d6673;--line:#dde1e6;--wash:#f6f7f9;--good:#1a7f4b;--bad:#b3261e}
@@ -30,7 +30,11 @@ table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-num
 th,td{padding:.32rem .75rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 th:first-child,td:first-child{text-align:left;padding-left:0}
 thead th{color:var(--soft);font-weight:600;border-bottom:1px solid var(--soft)}
+thead tr:first-child:not(:last-child) th{border-bottom:0}
+thead tr:first-child th[colspan]{text-align:center;color:var(--ink)}
+td.first,th.first{padding-left:1.6rem}
 tr.mean td{font-weight:650;border-top:1px solid var(--soft)}
+sup{font-size:.7em;line-height:0;margin-left:.1em}
 .good{color:var(--good)}.bad{color:var(--bad)}.none{color:#a2a9b3}
 .crops{display:flex;flex-wrap:wrap;gap:.9rem}
 .crops figure{margin:0}
@@ -161,7 +165,7 @@ def _bd_tables(part: GroupPart) -> list[str]:
     lines = ["<h2>Bjontegaard deltas</h2>"]
     lines.append(
         "<p class=note>PCHIP over log rate, per sequence, then averaged. Rate: bits at equal"
-        " quality, negative saves. Quality: at equal rate, positive is better. A small <i>o</i>"
+        " quality, negative saves. Quality: at equal rate, positive is better. A raised <i>o</i>"
         f" marks a figure taken over less than {LITTLE_OVERLAP:.0%} of the narrower curve's range;"
         " a dash means that the curves share no range, or that quality does not rise with rate."
         "</p>"
@@ -181,12 +185,14 @@ def _bd_table(table: BdTable) -> list[str]:
     labels = list(table.deltas)
     digits = 4 if table.metric == "ms_ssim" else 2
     of = name.split(" (")[0]
-    quality = f"BD-{of}" + (f" [{unit}]" if unit else "")
-    lines = [f"<h3>Against {_text(table.anchor)}, {_text(name)}</h3>", "<div class=scroll><table>"]
+    lines = [
+        f"<h3>Against {_text(table.anchor)}, {_text(name)}</h3>",
+        "<div class=scroll><table>",
+    ]
     lines.append("<thead><tr><th></th>")
     lines += [f"<th colspan=2>{_text(label)}</th>" for label in labels]
     lines.append("</tr><tr><th>sequence</th>")
-    lines += [f"<th>BD-rate</th><th>{_text(quality)}</th>" for _ in labels]
+    lines += [f"<th class=first>BD-rate %</th><th>BD {_text(unit or of)}</th>" for _ in labels]
     lines.append("</tr></thead><tbody>")
     for sequence in table.sequences:
         cells = [_bd_cells(table.deltas[label].get(sequence), digits) for label in labels]
@@ -196,7 +202,7 @@ def _bd_table(table: BdTable) -> list[str]:
         for label in labels:
             rate, gain, rates, gains = table.means[label]
             total = len(table.sequences)
-            lines.append(_cell(percent(rate), rate, -1, few=_few(rates, total)))
+            lines.append(_cell(signed(rate, 1), rate, -1, few=_few(rates, total)))
             lines.append(_cell(signed(gain, digits), gain, 1, few=_few(gains, total)))
         lines.append("</tr>")
     return [*lines, "</tbody></table></div>"]
@@ -209,7 +215,7 @@ def _few(count: int, total: int) -> str:
 def _bd_cells(entry: Delta | None, digits: int) -> str:
     if entry is None:
         return "<td class=none>-</td><td class=none>-</td>"
-    rate = _cell(percent(entry.rate), entry.rate, -1, entry.rate_overlap, entry.why)
+    rate = _cell(signed(entry.rate, 1), entry.rate, -1, entry.rate_overlap, entry.why)
     gain = _cell(signed(entry.quality, digits), entry.quality, 1, entry.quality_overlap, entry.why)
     return rate + gain
 
@@ -240,7 +246,7 @@ def _speed(part: GroupPart) -> list[str]:
     lines.append(
         "<div class=scroll><table><thead><tr><th></th><th colspan=4>encode</th>"
         "<th colspan=4>decode</th><th></th></tr><tr><th></th>"
-        + "<th>s/Mpx</th><th></th><th>CPU s/Mpx</th><th>peak MB</th>" * 2
+        + "<th class=first>s/Mpx</th><th></th><th>CPU s/Mpx</th><th>peak MB</th>" * 2
         + "<th>device, threads</th></tr></thead><tbody>"
     )
     for row in part.speed:

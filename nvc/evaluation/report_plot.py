@@ -29,6 +29,7 @@ _STYLE = {
     "legend.frameon": False,
     "lines.linewidth": 1.5,
     "lines.markersize": 4.5,
+    "legend.labelspacing": 0.6,
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
     "savefig.dpi": 160,
@@ -36,6 +37,8 @@ _STYLE = {
     "svg.hashsalt": "nvc",
 }
 _TICKS = (1, 2, 5)
+# About what an entry of a legend takes: its sign, and each letter.
+_LEGEND_INCHES, _INCHES_A_LETTER = 0.6, 0.068
 
 
 def load_pyplot() -> Any:
@@ -56,7 +59,7 @@ def figure_of(
     metric: str,
     *,
     columns: int = 1,
-    panel_size: tuple[float, float] = (5.4, 3.7),
+    panel_size: tuple[float, float] = (5.6, 4.0),
 ) -> Any:
     """A figure of one or more panels (title, our curves, published curves) under one legend.
 
@@ -65,11 +68,15 @@ def figure_of(
     pyplot = load_pyplot()
     columns = max(1, min(columns, len(panels)))
     rows = math.ceil(len(panels) / columns)
+    names = [*labels, *(_published(curve) for _, _, curves in panels for curve in curves)]
+    legend = _LEGEND_INCHES + _INCHES_A_LETTER * max(map(len, names), default=0)
+    beside = len(panels) == 1
+    width = panel_size[0] * columns + (legend if beside else 0.0)
     with pyplot.rc_context(_STYLE):
         figure, axes = pyplot.subplots(
             rows,
             columns,
-            figsize=(panel_size[0] * columns, panel_size[1] * rows + 0.35),
+            figsize=(width, panel_size[1] * rows + (0.0 if beside else 0.35)),
             squeeze=False,
             layout="constrained",
         )
@@ -92,8 +99,8 @@ def figure_of(
         figure.legend(
             [handles[name] for name in order],
             order,
-            loc="outside lower center",
-            ncols=min(len(order), max(3, 3 * columns)) or 1,
+            loc="outside right upper" if beside else "outside lower center",
+            ncols=1 if beside else max(1, min(len(order), int(width / legend))),
         )
     return figure
 
@@ -118,7 +125,7 @@ def _draw(
             markersize=3.5,
             markerfacecolor="white",
             color=_PUBLISHED[number % len(_PUBLISHED)],
-            label=f"{curve.label} (published)",
+            label=_published(curve),
             zorder=1.5,
         )
     for curve in ours:
@@ -146,6 +153,10 @@ def _draw(
     axis.xaxis.set_major_locator(ticker.LogLocator(subs=subs))
     axis.xaxis.set_minor_locator(ticker.NullLocator())
     axis.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _published(curve: Curve) -> str:
+    return f"{curve.label} (published)"
 
 
 def _spread(points: Sequence[Any]) -> bool:
