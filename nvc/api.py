@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -18,6 +18,7 @@ from nvc.errors import InputError, StreamError, UsageError
 from nvc.files import check_output, opened, whole_file
 from nvc.player import Video
 from nvc.stream import StreamFrames, header_of, timed
+from nvc.tracks import encode_tracks
 from nvc.video.count import count_frames
 from nvc.video.encode import CONTAINERS
 from nvc.video.rawvideo import RawFormat
@@ -56,7 +57,7 @@ class DecodeResult:
 
 
 def encode(
-    path: str | os.PathLike[str] | BinaryIO,
+    path: str | os.PathLike[str] | BinaryIO | Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     codec: str = DEFAULT_CODEC,
     *,
@@ -73,6 +74,7 @@ def encode(
     overwrite: bool = False,
     raw: RawFormat | None = None,
     resume: bool = False,
+    add: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> EncodeResult:
@@ -85,6 +87,9 @@ def encode(
     size_params, lr, batch_size, seed, gop and the other fields of
     ``nvc.inr.fit_config.FitConfig``). ``progress`` is called with the codec's progress objects.
 
+    With codec pfnr ``path`` may be a list of videos, which become the tracks of one file, and
+    ``add`` puts them behind the tracks that ``out`` has.
+
     The file is written beside its name and renamed when it is complete. Raises UsageError for
     options that cannot be meant, InputError for an input that cannot be read.
     """
@@ -96,6 +101,30 @@ def encode(
     state = None
     if entry.resumable and os.fspath(out) != "-":
         state = Path(f"{os.fspath(out)}.state")
+    if entry.tracks:
+        written = encode_tracks(
+            path if isinstance(path, list | tuple) else [path],
+            Path(out),
+            codec,
+            add=add,
+            overwrite=overwrite,
+            rate=rate,
+            device=chosen,
+            state=state,
+            resume=resume,
+            progress=progress,
+            opening={"start": start, "frames": frames, "crop": crop, "raw": raw},
+            **options,
+        )
+        return EncodeResult(
+            bytes=written.bytes,
+            frames=written.frames,
+            bpp=8 * written.bytes / written.pixels,
+            seconds=time.monotonic() - began,
+            stats=written.stats,
+        )
+    if add or isinstance(path, list | tuple):
+        raise UsageError(f"codec {codec} has one video a file; pfnr takes several")
     with (
         open_video(
             path, start=start, frames=frames, crop=crop, device=chosen, raw=raw, audio=audio
@@ -145,6 +174,7 @@ def decode(
     frames: int | None = None,
     partial: bool = False,
     fps: str | None = None,
+    track: int = 0,
     device: str = "auto",
     threads: int | None = None,
     format: str | None = None,
@@ -156,7 +186,8 @@ def decode(
     ``path`` is a path, ``-`` for stdin, or a binary file object. ``out`` is chosen by its ending
     (.mp4 .mkv .mov .webm .y4m .yuv, out_%04d.png) or ``-`` for stdout in ``format`` (y4m or yuv).
     ``layers`` decodes only so many of the coarsest layers. ``fps``, "2x" or a multiple of the rate,
-    makes frames between frames (codecs that fit a video). ``partial`` decodes what comes before
+    makes frames between frames (codecs that fit a video). ``track`` is which of a file's videos
+    (pfnr). ``partial`` decodes what comes before
     the damage of a broken file. ``progress`` is called with frames done and frames in all, or None.
 
     Raises StreamError for a damaged, foreign or newer file, UsageError for options that cannot be
@@ -169,8 +200,8 @@ def decode(
     count = 0
     with opened(path) as (file, name):
         reader = StreamReader(file, name=name, partial=partial)
-        stream = StreamFrames(reader, device=chosen, layers=layers, fps=fps)
-        total = reader.frame_count
+        stream = StreamFrames(reader, device=chosen, layers=layers, fps=fps, track=track)
+        total = stream.frame_count
         if start and total is not None and start >= total:
             raise UsageError(f"{name}: it has {total} frames, so none from {start} on")
         if total is not None:
@@ -201,9 +232,10 @@ def open(
     device: str = "auto",
     layers: int | None = None,
     partial: bool = False,
+    track: int = 0,
 ) -> Video:
     """An .nvc file as a sequence of frames with random access; see ``nvc.player.Video``."""
-    return Video(path, device=device, layers=layers, partial=partial)
+    return Video(path, device=device, layers=layers, partial=partial, track=track)
 
 
 def _holds_audio(out: str | os.PathLike[str]) -> bool:

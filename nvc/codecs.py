@@ -57,7 +57,9 @@ class CodecEntry:
     ``resumable``: an interrupted encode can go on from saved state. ``whole_files``: a rate is met
     as the size of a file of known length, not frame by frame. ``defaults``: a function of the
     codec's name and of ``preset`` that gives its options where they differ from the configuration's
-    own. ``interpolates``: it can make frames between frames.
+    own. ``interpolates``: it can make frames between frames. ``enters``: decoding takes ``start``,
+    before which no picture is made. ``tracks``: several videos in one file; decoding takes a
+    ``track``.
     """
 
     name: str
@@ -72,22 +74,24 @@ class CodecEntry:
     whole_files: bool = False
     defaults: str | None = None
     interpolates: bool = False
+    enters: bool = False
+    tracks: bool = False
 
 
-def _inr(name: str, summary: str) -> CodecEntry:
-    return CodecEntry(
-        name=name,
-        module="nvc.inr.codec",
-        factory="InrCodec",
-        config="nvc.inr.fit_config:FitConfig",
-        summary=summary,
-        rates=("size", "bitrate", "psnr"),
-        renamed={"gop": "group", "size": "size_bytes"},
-        resumable=True,
-        whole_files=True,
-        defaults="nvc.inr.methods:fit_defaults",
-        interpolates=True,
-    )
+def _inr(name: str, summary: str, **own: Any) -> CodecEntry:
+    common: dict[str, Any] = {
+        "module": "nvc.inr.codec",
+        "factory": "InrCodec",
+        "config": "nvc.inr.fit_config:FitConfig",
+        "rates": ("size", "bitrate", "psnr"),
+        "renamed": {"gop": "group", "size": "size_bytes"},
+        "resumable": True,
+        "whole_files": True,
+        "defaults": "nvc.inr.methods:fit_defaults",
+        "interpolates": True,
+        "enters": True,
+    }
+    return CodecEntry(name=name, summary=summary, **common | own)
 
 
 CODECS = {
@@ -110,6 +114,23 @@ CODECS = {
         _inr("enerv", "E-NeRV: time and place apart, each stage modulated by time"),
         _inr("nervpp", "NeRV++: separable residual blocks around each stage, bilinear skips"),
         _inr("cam", "CAM: grids over time in place of codes, stages modulated by grids"),
+        _inr(
+            "nirvana",
+            "NIRVANA: patches of a few frames from their coordinates, group after group",
+            module="nvc.inr.nirvana_codec",
+            factory="NirvanaCodec",
+            defaults="nvc.inr.nirvana_codec:fit_defaults",
+            interpolates=False,
+        ),
+        _inr(
+            "pfnr",
+            "PFNR: a sequence of videos in one network, each its own part of it",
+            module="nvc.inr.pfnr_codec",
+            factory="PfnrCodec",
+            defaults="nvc.inr.pfnr_codec:fit_defaults",
+            rates=("size",),
+            tracks=True,
+        ),
     )
 }
 

@@ -24,7 +24,8 @@ class Video:
 
     Frames are ``Frame``: integer planes and the presentation time ``pts`` in ``info.time_base``.
     Access to a frame reads and decodes only from the last random access point before it. Use it as
-    a context manager, or call ``close()``. ``layers`` decodes only so many of the coarsest layers.
+    a context manager, or call ``close()``. ``layers`` decodes only so many of the coarsest layers;
+    ``track`` is which of a file's videos.
     With ``partial`` a damaged file gives the frames that are sound and ``damage`` says what is not.
     Raises StreamError for what is no intact .nvc file.
     """
@@ -36,12 +37,15 @@ class Video:
         device: str = "auto",
         layers: int | None = None,
         partial: bool = False,
+        track: int = 0,
     ) -> None:
         self.path = Path(path)
         self._file = self.path.open("rb")
         try:
             self._reader = StreamReader(self._file, name=str(path), partial=partial)
-            self._stream = StreamFrames(self._reader, device=choose_device(device), layers=layers)
+            self._stream = StreamFrames(
+                self._reader, device=choose_device(device), layers=layers, track=track
+            )
             self.info: VideoInfo = self._stream.info
             self._count = self.info.frame_count or 0
         except BaseException:
@@ -93,7 +97,7 @@ class Video:
         if number in self._cache:
             self._cache.move_to_end(number)
             return self._cache[number]
-        entry = self._reader.entry_before(number) or 0
+        entry = self._stream.entry_before(number) or 0
         if entry > number:
             entry = 0  # all keys before it were lost
         if not entry <= self._next <= number:

@@ -10,7 +10,7 @@ import torch
 
 from nvc.bitstream.header import MAX_RATIONAL, StreamHeader
 from nvc.bitstream.reader import StreamReader
-from nvc.bitstream.units import MAX_GAP
+from nvc.bitstream.units import FRAME_TYPES, MAX_GAP
 from nvc.bitstream.writer import StreamWriter
 from nvc.codecs import CODECS, codec_entry, make_decoder
 from nvc.errors import StreamError, UsageError
@@ -87,6 +87,7 @@ class StreamFrames:
     ``fps``: "2x" or a multiple of the stream's rate makes frames between the stream's, where the
     codec can (UsageError else); frames are then numbered and timed by the higher rate. With
     a partial reader, damage that the codec runs into ends the frames and is told by ``damage``.
+    ``track``: which of a file's videos; UsageError when it has no such.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class StreamFrames:
         device: torch.device | str,
         layers: int | None = None,
         fps: str | None = None,
+        track: int = 0,
     ) -> None:
         codec = reader.header.codec
         if codec not in CODECS:
@@ -105,11 +107,14 @@ class StreamFrames:
             )
         if layers is not None and not codec_entry(codec).layered:
             raise UsageError(f"codec {codec} has no layers to leave out: leave --layers away")
+        if track and not codec_entry(codec).tracks:
+            raise UsageError(f"codec {codec} has one video a file: leave --track away")
         self._reader = reader
         self._device = device
         self._layers = layers
+        self._track = track
         self._damage: str | None = None
-        self.info = info_of(reader.header, reader.frame_count)
+        self.info = info_of(reader.header, self.frame_count)
         self.speed = 1 if fps is None else _speed(fps, self.info.frame_rate)
         if self.speed > 1:
             if not codec_entry(codec).interpolates:
@@ -118,8 +123,29 @@ class StreamFrames:
                 self.info,
                 frame_rate=self.info.frame_rate * self.speed,
                 time_base=self.info.time_base / self.speed,
-                frame_count=reader.frame_count and reader.frame_count * self.speed,
+                frame_count=self.frame_count and self.frame_count * self.speed,
             )
+
+    @property
+    def frame_count(self) -> int | None:
+        """Frames of the track in the stream; None where a pipe does not tell yet."""
+        reader, track = self._reader, self._track
+        if not track:
+            return reader.frame_count
+        if not reader.seekable:
+            raise UsageError(f"{reader.name}: a pipe is decoded at track 0 only")
+        keys = [entry for entry in reader.index if entry.key and entry.type in FRAME_TYPES]
+        ends = [entry.frame_start + entry.frame_count for entry in keys if entry.track == track]
+        if not ends:
+            known = sorted({entry.track for entry in keys})
+            raise UsageError(
+                f"{reader.name}: it has no track {track}; it has: {', '.join(map(str, known))}"
+            )
+        return max(ends)
+
+    def entry_before(self, number: int) -> int | None:
+        """First frame to decode for frame ``number``; None where there is no such place."""
+        return self._reader.entry_before(number, track=self._track)
 
     @property
     def damage(self) -> str | None:
@@ -142,12 +168,13 @@ class StreamFrames:
         ``lead`` gives the frames before ``start`` too that are decoded on the way. A frame that an
         intact stream has lost and the codec does not conceal repeats the one before it.
         """
-        reader, speed, total = self._reader, self.speed, self._reader.frame_count
+        reader, speed, total = self._reader, self.speed, self.frame_count
+        kind = codec_entry(reader.header.codec)
         stop = None if count is None else start + count
-        entry = reader.entry_before(start) if start else None
+        entry = self.entry_before(start) if start or self._track else None
         if entry is not None and entry <= start:
             wanted = count or max(1, (total or 0) - start)
-            units = reader.units_for(start, wanted, layers=self._layers)
+            units = reader.units_for(start, wanted, track=self._track, layers=self._layers)
         else:
             units, entry = reader.units(layers=self._layers), 0
         info = info_of(reader.header, total)
@@ -157,6 +184,11 @@ class StreamFrames:
         chosen = {} if self._layers is None else {"layers": self._layers}
         if speed > 1:
             chosen["speed"] = speed
+        if kind.tracks:
+            chosen["track"] = self._track
+        if kind.enters:
+            # Frames do not depend on each other: those before are not on the way.
+            chosen["start"], entry = start * speed, max(entry, start)
         start, stop = start * speed, None if stop is None else stop * speed
         try:
             decoded = codec.decode(units, info, device=self._device, **chosen)
@@ -182,14 +214,14 @@ class StreamFrames:
             yield frame.pts, frame
             first, last = frame.pts + 1, frame
         # A pipe tells how many frames there are at its end only.
-        total = self._reader.frame_count
+        total = self.frame_count
         if last is not None and total is not None and self.damage is None:
             for lost in range(first, min(total * self.speed, first + MAX_GAP)):
                 yield lost, last
 
     def _time(self, number: int) -> int:
         """Time of a frame in the time base of ``info``: between those of the stream's frames."""
-        times = self._reader.timestamps
+        times = self._reader.timestamps_of(self._track)
         own, part = divmod(number, self.speed)
         if not part:
             return times[own] * self.speed

@@ -33,7 +33,8 @@ BELOW: dict[str, set[str]] = {
     "codecs": {"predictive", "inr", *CODERS},
     "stream": {"codecs", *CODERS},
     "player": {"stream", "device", *CODERS},
-    "api": {"stream", "player", "codecs", "device", "files", *CODERS},
+    "tracks": {"stream", "codecs", "files", *CODERS},
+    "api": {"stream", "player", "tracks", "codecs", "device", "files", *CODERS},
     "serve": {*("stream", "codecs", "evaluation", "predictive", "inr", "weights"), *CODERS},
     "commands": {
         *("api", "player", "stream", "codecs", "device", "files", "evaluation"),

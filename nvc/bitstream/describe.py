@@ -20,12 +20,14 @@ def describe(reader: StreamReader, *, check: bool = True) -> dict[str, Any]:
     units: dict[str, dict[str, int]] = {}
     layers: dict[int, dict[str, int]] = {}
     tracks: dict[int, int] = {}
+    track_bytes: dict[int, int] = {}
     keys: list[int] = []
     total = reader.header_size
     complete = False
     for _, head in reader.walk(payloads=check):
         size = head.total
         total += size
+        track_bytes[head.track] = track_bytes.get(head.track, 0) + size
         entry = units.setdefault(type_name(head.type), {"count": 0, "bytes": 0})
         entry["count"] += 1
         entry["bytes"] += size
@@ -79,6 +81,8 @@ def describe(reader: StreamReader, *, check: bool = True) -> dict[str, Any]:
         "units": units,
         "layers": {str(number): layers[number] for number in sorted(layers)},
         "tracks": len(tracks),
+        "track_frames": {str(number): tracks[number] for number in sorted(tracks)},
+        "track_bytes": {str(number): track_bytes[number] for number in sorted(tracks)},
         "key_frames": keys,
         "complete": complete,
         "damage": reader.damage,

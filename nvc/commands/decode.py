@@ -34,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fps", metavar="RATE", help="2x, or a multiple of the rate: frames between (INR codecs)"
     )
+    parser.add_argument(
+        "--track", type=options.at_least(0), default=0, metavar="N", help="which video of the file"
+    )
     options.add_selection(parser, crop=False)
     options.add_device(parser)
     options.add_output(parser)
@@ -51,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
         layers=args.layers,
         partial=args.partial,
         fps=args.fps,
+        track=args.track,
         start=args.start,
         frames=args.frames,
         device=args.device,

@@ -17,13 +17,17 @@ with --resume goes on from there.
   nvc encode clip.mp4 clip.nvc --preset best --size 200kB
   nvc encode clip.mp4 clip.nvc --codec hnerv --frames 64 --crop 640x1280 --size-params 1.5M
   nvc encode clip.mp4 clip.nvc --recipe recipes/nerv.yaml
+  nvc encode a.mp4 b.mp4 two.nvc --codec pfnr
+  nvc encode c.mp4 two.nvc --codec pfnr --add
   nvc encode raw.yuv raw.nvc --raw-size 1920x1080 --raw-format 420p10 --raw-rate 120
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``nvc encode``."""
-    parser.add_argument("input", metavar="INPUT", help="video to encode, or - for stdin")
+    parser.add_argument(
+        "input", metavar="INPUT", nargs="+", help="video to encode, or - for stdin; pfnr: several"
+    )
     parser.add_argument("output", metavar="OUT.nvc", help="file to write, or - for stdout")
     parser.add_argument("--codec", choices=tuple(CODECS), help=f"default: {DEFAULT_CODEC}")
     parser.add_argument(
@@ -52,6 +56,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     group = parser.add_argument_group("codec")
     group.add_argument("--gop", type=options.at_least(1), metavar="N", help="frames in a group")
+    group.add_argument(
+        "--anchor-every",
+        type=options.at_least(1),
+        metavar="N",
+        help="of N groups one stands alone, the others are coded as changes (INR)",
+    )
+    group.add_argument(
+        "--motion",
+        type=options.positive,
+        metavar="LEVELS",
+        help="groups end where the luma has changed so much (of 255), and at cuts (INR)",
+    )
     group.add_argument("--epochs", type=options.at_least(1), metavar="N", help="length of the fit")
     group.add_argument(
         "--size-params", type=_parameters, metavar="N", help="network size, like 350k or 1.5M"
@@ -83,6 +99,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--weights", metavar="NAME", help="trained weights: a name or a file (dhvc)")
     group.add_argument("--resume", action="store_true", help="go on with an interrupted fit")
+    group.add_argument(
+        "--add", action="store_true", help="put the videos behind those OUT.nvc has (pfnr)"
+    )
 
     options.add_raw_input(parser)
     parser.add_argument("--no-audio", action="store_true", help="leave the audio out")
@@ -97,17 +116,18 @@ def _parameters(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Encode, then say in one line (or one JSON object) what came out."""
-    options.check_output(args.output, overwrite=args.overwrite, json_output=args.json)
+    # A file that videos are added to is to be there.
+    replacing = args.overwrite or args.add
+    options.check_output(args.output, overwrite=replacing, json_output=args.json)
     from nvc import api
 
     rates = ("qp", "bitrate", "size", "psnr")
     own = ("preset", "lmbda", "coding", "ignore_mask")
-    own += ("gop", "epochs", "size_params", "lr", "batch_size", "seed")
+    own += ("gop", "anchor_every", "motion", "epochs", "size_params", "lr", "batch_size", "seed")
     own += ("reset", "jobs", "cluster", "pack", "weights")
     given = {name: getattr(args, name) for name in (*rates, *own)}
     given = {name: value for name, value in given.items() if value is not None}
-    if args.resume:
-        given["resume"] = True
+    given |= {name: True for name in ("resume", "add") if getattr(args, name)}
     codec = args.codec or ("inr" if args.preset else None)
     if args.recipe is not None:
         from nvc.inr.recipe import read_recipe
@@ -121,7 +141,7 @@ def run(args: argparse.Namespace) -> int:
         given = fit | given
     codec = codec or DEFAULT_CODEC
     result = api.encode(
-        args.input,
+        args.input if len(args.input) > 1 else args.input[0],
         args.output,
         codec=codec,
         start=args.start,
@@ -132,7 +152,7 @@ def run(args: argparse.Namespace) -> int:
         audio=not args.no_audio,
         overwrite=args.overwrite,
         progress=encode_progress(),
-        raw=options.raw_format(args, args.input),
+        raw=options.raw_format(args, args.input[0]),
         **given,
     )
     clear_progress()

@@ -90,5 +90,8 @@ def _print(found: dict[str, Any]) -> None:
         rows[f"{name} units"] = f"{unit['count']}, {unit['bytes']} bytes"
     for name, layer in found["layers"].items():
         rows[f"layer {name}"] = f"{layer['count']} units, {layer['bytes']} bytes"
+    if found["tracks"] > 1:
+        for name, frames in found["track_frames"].items():
+            rows[f"track {name}"] = f"{frames} frames, {found['track_bytes'][name]} bytes"
     for name, value in rows.items():
         print(f"{name + ':':18}{value}")

@@ -33,7 +33,7 @@ from nvc.inr.pfnr import (
     no_weights,
     pfnr_config,
 )
-from nvc.inr.state import FinishedGroup, open_state
+from nvc.inr.state import FinishedGroup, FitState, open_state
 from nvc.video.frames import Frame, VideoInfo
 
 _OWN = ("fourier_stage", "modes")
@@ -67,6 +67,7 @@ class PfnrCodec:
         self.device = torch.device(device)
         self.stats: dict[str, Any] = {}
         self._state, self._resume = state, resume
+        self._opened: FitState | None = None
 
     def encode(
         self,
@@ -96,7 +97,7 @@ class PfnrCodec:
         finished = None
         if self._state is not None:
             # The state of the first video's encode is also that of those added to it.
-            state = open_state(self._state, fit, resume=self._resume)
+            state = self._opened = open_state(self._state, fit, resume=self._resume)
             fingerprint = clip.fingerprint()
             finished = state.finished(number, fingerprint)
             if finished is None:
@@ -127,6 +128,11 @@ class PfnrCodec:
             key=True,
             track=number,
         )
+
+    def finish(self) -> None:
+        """Drop the saved state: the file that the videos are in is complete."""
+        if self._opened is not None:
+            self._opened.remove()
 
     def _network(self, info: VideoInfo) -> PfnrConfig:
         changed = dict(self.config.network or {})
