@@ -96,6 +96,7 @@ nvc.App = class {
   // What is to be received has changed: learn what arrives of it, then show it.
   async receive() {
     const { scene } = this.controls;
+    this.since = performance.now();
     this.asking?.abort();
     this.asking = new AbortController();
     this.player.set(this.tracks());
@@ -192,6 +193,12 @@ nvc.App = class {
 
   show(frame, pictures) {
     const [main, other] = pictures;
+    if (this.since !== undefined) {
+      // How long a viewer waited; from the click on a link for the first picture.
+      const first = !performance.getEntriesByName("first picture").length;
+      performance.measure(first ? "first picture" : "switch", { start: first ? 0 : this.since });
+      this.since = undefined;
+    }
     if (main.bitmap) {
       this.stage.show(main.bitmap, other?.bitmap ?? null);
       this.stage.say(other?.problem ?? null);
