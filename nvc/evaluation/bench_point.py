@@ -90,7 +90,7 @@ def _done(point: Point, folder: Path, work: Path) -> dict[str, Any]:
             "--threads", str(point.threads), "--json",
         ]  # fmt: skip
         measured = _step(commands["measure"], work, "measure", point.threads)["result"]
-        commands["vmaf"], vmaf = _vmaf(point, decoded, work)
+        by_ffmpeg, vmaf = _vmaf(point, decoded, work)
     finally:
         decoded.unlink(missing_ok=True)
     size = coded.stat().st_size
@@ -126,7 +126,10 @@ def _done(point: Point, folder: Path, work: Path) -> dict[str, Any]:
         "decode": _taken(decode),
         "stats": {} if encode is None else _plain(encode["result"]),
         "file": str(kept.relative_to(folder)),
-        "commands": {name: ["python", *parts] for name, parts in commands.items() if parts},
+        "commands": {
+            **{name: ["python", *parts] for name, parts in commands.items()},
+            **({"vmaf": by_ffmpeg} if by_ffmpeg else {}),
+        },
         "device": point.device,
         "threads": point.threads,
         "machine": machine(),
