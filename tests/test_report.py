@@ -149,6 +149,15 @@ def test_seeds_become_error_bars_and_sequences_a_mean() -> None:
     assert average.points[0].quality_deviation == pytest.approx(0.5)
 
 
+def test_a_contender_that_is_not_done_does_not_narrow_the_mean() -> None:
+    started = [row("slow", "two", rate, 0.1 * rate, 30 + rate) for rate in (1, 2)]
+    (group,) = grouped([*some_results(), *started])
+    assert group.common_sequences("psnr_yuv") == ["one", "two"]
+    assert group.average("slow", "psnr_yuv") is None
+    assert len(group.average("dhvc", "psnr_yuv").points) == 4
+    assert group.average("dhvc", "ms_ssim") is None
+
+
 def test_speed_is_per_megapixel() -> None:
     (group,) = grouped([row("dhvc", "one", rate, 0.1, 30) for rate in (1, 2)])
     (line,) = speed_table(group)

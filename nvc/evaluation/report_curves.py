@@ -103,28 +103,33 @@ class Group:
             return None
         return Curve(label, tuple(sorted(points, key=lambda point: point.rate)))
 
+    def covered(self, label: str, metric: str) -> set[str]:
+        """Sequences on which a contender has a curve: two points or more."""
+        curves = {sequence: self.curve(label, sequence, metric) for sequence in self.sequences}
+        return {name for name, curve in curves.items() if curve and len(curve.points) > 1}
+
     def common_sequences(self, metric: str) -> list[str]:
-        """Sequences on which every contender that has the measure at all has two points or more."""
-        labels = [
-            label
-            for label in self.labels
-            if any(row.get(metric) is not None for row in self.of(label))
-        ]
-        return [
-            sequence
-            for sequence in self.sequences
-            if all(
-                (curve := self.curve(label, sequence, metric)) is not None and len(curve.points) > 1
-                for label in labels
-            )
-        ]
+        """Sequences a mean is taken over: those of every contender that covers the most of them.
+
+        A contender that is not done yet, or was only tried on some, does not narrow the mean of
+        the others; it has none itself.
+        """
+        covered = [self.covered(label, metric) for label in self.labels]
+        most = max(map(len, covered), default=0)
+        common = set.intersection(
+            *(found for found in covered if len(found) == most), set(self.sequences)
+        )
+        return [sequence for sequence in self.sequences if sequence in common and most]
 
     def average(self, label: str, metric: str) -> Curve | None:
         """Means over the common sequences of rate and quality, one point for each rate asked for.
 
-        The deviation is that over seeds: of the mean of independent sequences.
+        None for a contender that does not cover them. The deviation is that over seeds: of the mean
+        of independent sequences.
         """
         sequences = self.common_sequences(metric)
+        if not set(sequences) <= self.covered(label, metric):
+            return None
         by_rate: dict[float, list[CurvePoint]] = {}
         for sequence in sequences:
             rows = [row for row in self.of(label, sequence) if row.get(metric) is not None]

@@ -146,7 +146,14 @@ def _curves(part: GroupPart) -> list[str]:
             common = part.group.common_sequences(metric)
             of = f"{len(common)} sequences" if len(common) > 1 else common[0]
             if len(common) < len(part.group.sequences):
-                of += f" of {len(part.group.sequences)}, those on which all have it"
+                of += f" of {len(part.group.sequences)}"
+            less = [
+                label
+                for label in part.group.labels
+                if not set(common) <= part.group.covered(label, metric)
+            ]
+            if less:
+                of += f" (without {', '.join(less)}, not there on all of them)"
             caption = f"{name}, mean over {of}; each point one setting on all of them."
             if part.published:
                 caption += f" Dashed: published by others, not ours: {', '.join(part.published)}."
