@@ -304,11 +304,11 @@ def _run_points(
     failed: dict[str, str] = {}
     before = total - len(points)
     titles = {point.key: point.title for point in points}
+    counted = 0
     with (
         open_scheduler(jobs=args.jobs, cluster=args.cluster) as scheduler,
         _watching(store, titles, lambda: f"[{before + len(failed) + counted}/{total}]"),
     ):
-        counted = 0
         for number, result in scheduler.map(run_point, tasks, ordered=False):
             point = points[number]
             if "failed" in result:

@@ -44,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="FOLDER", help="where to write (default: DIR/report)")
     parser.add_argument("--title", help="of the page")
     parser.add_argument(
+        "--note", action="append", default=[], help="a paragraph under the title; again for more"
+    )
+    parser.add_argument(
         "--against",
         action="append",
         metavar="LABEL",
@@ -94,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     ours = {group.dataset for group in groups}
     alone = _published_figures(published, ours, metrics, out)
     title = args.title or "Benchmark " + ", ".join(group.name for group in groups)
-    _write(out / "index.html", page(title, parts, alone))
+    _write(out / "index.html", page(title, parts, alone, notes=args.note))
     tables = []
     for part in parts:
         for table in part.tables:

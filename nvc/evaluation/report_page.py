@@ -79,9 +79,15 @@ class GroupPart:
     published: list[str] = field(default_factory=list)
 
 
-def page(title: str, parts: Sequence[GroupPart], published: dict[str, Path]) -> str:
+def page(
+    title: str,
+    parts: Sequence[GroupPart],
+    published: dict[str, Path],
+    *,
+    notes: Sequence[str] = (),
+) -> str:
     """The whole page. published: figures of published curves alone, by data set."""
-    body = [f"<h1>{_text(title)}</h1>"]
+    body = [f"<h1>{_text(title)}</h1>", *(f"<p>{_text(note)}</p>" for note in notes)]
     for part in parts:
         body += _group(part, alone=len(parts) == 1)
     for dataset, path in published.items():
