@@ -119,7 +119,6 @@ CODECS = {
             "NIRVANA: patches of a few frames from their coordinates, group after group",
             module="nvc.inr.nirvana_codec",
             factory="NirvanaCodec",
-            defaults="nvc.inr.nirvana_codec:fit_defaults",
             interpolates=False,
         ),
         _inr(
@@ -127,7 +126,6 @@ CODECS = {
             "PFNR: a sequence of videos in one network, each its own part of it",
             module="nvc.inr.pfnr_codec",
             factory="PfnrCodec",
-            defaults="nvc.inr.pfnr_codec:fit_defaults",
             rates=("size",),
             tracks=True,
         ),

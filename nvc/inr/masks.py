@@ -20,8 +20,8 @@ def best_share(scores: torch.Tensor, share: float) -> torch.Tensor:
     The gradient passes straight through to the magnitudes (Kang et al., ICLR 2024, section 3.1).
     """
     magnitudes = scores.abs()
-    place = 1 + round((1 - share) * (scores.numel() - 1))
-    least = magnitudes.detach().kthvalue(place).values
+    kept = max(1, round(share * scores.numel()))
+    least = magnitudes.detach().kthvalue(scores.numel() - kept + 1).values
     hard = (magnitudes.detach() >= least).to(scores.dtype)
     return hard + (magnitudes - magnitudes.detach())
 

@@ -68,6 +68,19 @@ METHODS = {
             "floor": (24, 48),
         }
     ),
+    # Maiya et al., CVPR 2023; its network is in nvc.inr.nirvana. A step draws all patches of a
+    # 1080p picture, as published; groups of three frames, ten a chain.
+    "nirvana": Method(
+        fit={
+            "group": 3,
+            "anchor_every": 10,
+            "batch_size": 2048,
+            "optimizer": "adam",
+            "lr": 2e-3,
+        }
+    ),
+    # Kang et al., ICLR 2024: NeRV's body; the rest is in nvc.inr.pfnr.
+    "pfnr": Method(parts=_NERV, fit={"optimizer": "adam", "lr": 2e-3}),
     # The project's own mix; docs/inr.md has the runs it was chosen by.
     "inr": Method(parts={"head": "yuv420"}),
 }

@@ -36,24 +36,6 @@ CONFIG_VERSION = 1
 _NUMBERS = (("patch", MAX_PATCH), ("layers", MAX_LAYERS), ("block", MAX_BLOCK))
 
 
-# A step draws all patches of a 1080p picture, as published; groups of three frames, ten a chain.
-DEFAULTS = {
-    "method": "nirvana",
-    "group": 3,
-    "anchor_every": 10,
-    "batch_size": 2048,
-    "optimizer": "adam",
-    "lr": 2e-3,
-}
-
-
-def fit_defaults(name: str, *, preset: str | None = None) -> dict[str, Any]:
-    """Options of FitConfig that differ for this codec; it has no presets (UsageError)."""
-    if preset is not None:
-        raise UsageError(f"presets are of codec inr, not of {name}")
-    return dict(DEFAULTS)
-
-
 @dataclass(frozen=True)
 class NirvanaScheme:
     """NIRVANA's networks as chains fit them (nvc.inr.chain)."""

@@ -21,7 +21,7 @@ from nvc.inr.codec import STREAM_OVERHEAD, choose_network, frame_pictures
 from nvc.inr.fit_config import MAX_GROUP, FitConfig
 from nvc.inr.groups import ResidentClip
 from nvc.inr.masks import binary_entropy
-from nvc.inr.methods import network_for
+from nvc.inr.methods import fit_defaults, network_for
 from nvc.inr.network import parameter_count
 from nvc.inr.pfnr import (
     PfnrBody,
@@ -37,14 +37,6 @@ from nvc.inr.state import FinishedGroup, FitState, open_state
 from nvc.video.frames import Frame, VideoInfo
 
 _OWN = ("fourier_stage", "modes")
-DEFAULTS = {"method": "nerv", "loss": "l2", "optimizer": "adam", "lr": 2e-3}
-
-
-def fit_defaults(name: str, *, preset: str | None = None) -> dict[str, Any]:
-    """Options of FitConfig that differ for this codec; it has no presets (UsageError)."""
-    if preset is not None:
-        raise UsageError(f"presets are of codec inr, not of {name}")
-    return dict(DEFAULTS)
 
 
 class PfnrCodec:
@@ -63,7 +55,7 @@ class PfnrCodec:
         state: Path | None = None,
         resume: bool = False,
     ) -> None:
-        self.config = config or FitConfig(**DEFAULTS)
+        self.config = config or FitConfig(**fit_defaults("pfnr"))
         self.device = torch.device(device)
         self.stats: dict[str, Any] = {}
         self._state, self._resume = state, resume
@@ -137,7 +129,10 @@ class PfnrCodec:
     def _network(self, info: VideoInfo) -> PfnrConfig:
         changed = dict(self.config.network or {})
         own = {name: changed.pop(name) for name in _OWN if name in changed}
-        return pfnr_config(network_for("nerv", info, changed=changed), **own)
+        body = network_for("pfnr", info, changed=changed)
+        # Small pictures have one stage.
+        own.setdefault("fourier_stage", min(PfnrConfig.fourier_stage, len(body.strides) - 1))
+        return pfnr_config(body, **own)
 
     def _choose(
         self, network: PfnrConfig, previous: PfnrBody | None, info: VideoInfo, frames: int

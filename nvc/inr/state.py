@@ -128,7 +128,8 @@ def open_state(folder: Path, fit: FitConfig, *, resume: bool) -> FitState:
     if not resume:
         state._clear()
     elif saved is not None and saved != options:
-        changed = sorted(k for k in options if options[k] != saved.get(k))
+        names = sorted(options.keys() | saved.keys())
+        changed = [name for name in names if options.get(name) != saved.get(name)]
         raise UsageError(
             f"cannot resume from {folder}: it was begun with another {', '.join(changed)}; "
             "give the same options, or leave --resume away to start anew"
