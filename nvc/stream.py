@@ -225,7 +225,8 @@ class StreamFrames:
         own, part = divmod(number, self.speed)
         if not part:
             return times[own] * self.speed
-        if own + 1 < len(times):
+        count = self.frame_count
+        if count is None or own + 1 < count:
             step = times[own + 1] - times[own]
         else:
             step = times[own] - times[own - 1] if own else 1
