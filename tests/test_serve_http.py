@@ -131,7 +131,7 @@ def test_the_page_may_be_linked_to_and_takes_nothing_from_elsewhere(server: Serv
         ("api/scene?layers=0", 400, "layers is 0"),
         ("api/x265?layers=0", 400, "layers is 0"),
         ("api/tensors/x", 400, "group is 'x'"),
-        ("api/tensors/0", 400, "group 0 of a file of 0 groups"),
+        ("api/tensors/0", 400, "of a dhvc file go is not known here"),
         ("picture/VERSION/nvc/99.png", 400, f"frame 99 of a video of {FRAMES} frames"),
         ("picture/VERSION/nvc/1e9.png", 400, "allowed: a whole number"),
         ("picture/VERSION/other/0.png", 400, "there is no video 'other'"),

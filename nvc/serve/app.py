@@ -70,6 +70,7 @@ def create_app(engine: Engine, *, hosts: frozenset[str]) -> Starlette:
         chosen = Scene.parse(request.query_params, layout)
         tracks = {
             "nvc": Track("nvc", chosen),
+            "blend": Track("blend", chosen),
             "reference": Track("reference"),
             "x265": Track("x265", layers=chosen.layers),
         }

@@ -35,7 +35,10 @@ Gone = Callable[[], Awaitable[bool]]
 
 @dataclass(frozen=True)
 class Track:
-    """A video the page can show: "nvc" as received in a scene, "reference", or "x265"."""
+    """A video the page can show: "nvc" as received in a scene, "reference", or "x265".
+
+    "blend" is "nvc" with the frames that the codec makes between frames; numbers count them.
+    """
 
     kind: str
     scene: Scene | None = None
@@ -126,8 +129,9 @@ class Engine:
     async def picture(self, track: Track, number: int, *, gone: Gone | None = None) -> Picture:
         """Frame `number` of a track. Raises NvcError in words, Abandoned when `gone` says so."""
         layout = self._layout()
-        if not 0 <= number < layout.frames:
-            raise UsageError(f"frame {number} of a video of {layout.frames} frames")
+        frames = layout.frames * (layout.blends if track.kind == "blend" else 1)
+        if not 0 <= number < frames:
+            raise UsageError(f"frame {number} of a video of {frames} frames")
         if track.kind == "nvc":
             self._playhead = number
         key = (self._key(track), number)
@@ -135,7 +139,7 @@ class Engine:
         if kept is not None:
             return kept
         wanted = [self._frame(track, number, gone)]
-        if self.has_reference and track.kind != "reference":
+        if self.has_reference and track.kind not in ("reference", "blend"):
             wanted.append(self._frame(REFERENCE, number, gone))
         frame, *original = await asyncio.gather(*wanted)
         info = await self._info(track)
@@ -190,7 +194,7 @@ class Engine:
         return (self.version if track.kind != "reference" else "", track)
 
     def _decoder(self, track: Track) -> Decoder:
-        return self._streams if track.kind == "nvc" else self._videos
+        return self._streams if track.scene is not None else self._videos
 
     async def _frame(self, track: Track, number: int, gone: Gone | None) -> Frame:
         decoder = self._decoder(track)
@@ -201,9 +205,17 @@ class Engine:
         return source.info
 
     def _make(self, track: Track) -> Callable[[], Source]:
-        if track.kind == "nvc":
-            scene = track.scene or Scene()
-            return partial(StreamSource.of, self.path, self._layout(), scene, device=self.device)
+        if track.scene is not None:
+            layout = self._layout()
+            blends = layout.blends if track.kind == "blend" else 1
+            return partial(
+                StreamSource.of,
+                self.path,
+                layout,
+                track.scene,
+                device=self.device,
+                blends=blends,
+            )
         if track.kind == "reference":
             if self._reference is None:
                 raise UsageError("there is no reference: start with --reference ORIGINAL")

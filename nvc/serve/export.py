@@ -144,6 +144,7 @@ class _Exporter:
         """What the server would answer to the page."""
         stream = {
             **self.layout.to_dict(),
+            "blends": 1,
             "name": name,
             "reference": self.original is not None,
             "x265": any(state["state"] == "ready" for state in self._x265.values()),

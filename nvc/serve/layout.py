@@ -16,6 +16,7 @@ from nvc.errors import InputError, StreamError
 MAX_PACKETS = 65536
 MAX_FRAMES = 65536
 MAX_LAYERS = 16
+BLENDS = 4  # pictures for each frame, where the codec makes frames between frames
 # First bytes of a FRAME payload of dhvc (docs/bitstream.md): bit 7 of the second of layer 0.
 _PACKED = 128
 
@@ -56,6 +57,12 @@ class Layout:
     def layers(self) -> int:
         """How many layers there are; 1 in a stream of groups."""
         return max(len(self.strides), 1 + max((p.layer for p in self.packets), default=0))
+
+    @property
+    def blends(self) -> int:
+        """Pictures for each frame: 1, or more where the codec makes frames between frames."""
+        codec = CODECS.get(self.header.codec)
+        return BLENDS if codec is not None and codec.interpolates else 1
 
     @cached_property
     def picture_bytes(self) -> int:
@@ -118,6 +125,7 @@ class Layout:
             "layered": self.layered,
             "layers": self.layers,
             "strides": list(self.strides),
+            "blends": self.blends,
             "keys": list(self.keys),
             "packets": [
                 [p.start, p.count, p.layer, p.bytes, int(p.key), int(p.packed)]

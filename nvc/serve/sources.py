@@ -34,7 +34,8 @@ class StreamSource:
 
     missing: (first frame, layer) of those that do not. A frame is decoded from the last key frame
     that arrived whole, as far as MAX_LEAD GOPs back, so that what is shown does not depend on what
-    was shown before.
+    was shown before. blends: frames made for each of the stream's, where the codec can make frames
+    between frames; numbers count those.
     """
 
     def __init__(
@@ -45,16 +46,19 @@ class StreamSource:
         *,
         layers: int | None,
         device: str,
+        blends: int = 1,
     ) -> None:
         self._path, self._layout, self._missing = path, layout, missing
-        self._layers, self._device = layers, device
+        self._layers, self._device, self._blends = layers, device, blends
         broken = {start for start, layer in missing if layers is None or layer < layers}
         self._whole = [key not in broken for key in layout.keys]
         with self._open() as file:
             self.info = self._stream(file).info
 
     @classmethod
-    def of(cls, path: Path, layout: Layout, scene: Scene, *, device: str) -> StreamSource:
+    def of(
+        cls, path: Path, layout: Layout, scene: Scene, *, device: str, blends: int = 1
+    ) -> StreamSource:
         """What arrives in a scene."""
         missing = {
             (packet.start, packet.layer)
@@ -63,25 +67,25 @@ class StreamSource:
         }
         # A decoder that knows of no finer layers does not try to conceal them.
         layers = scene.layers if layout.layered else None
-        return cls(path, layout, missing, layers=layers, device=device)
+        return cls(path, layout, missing, layers=layers, device=device, blends=blends)
 
     def entry(self, number: int) -> int:
         """The key frame that decoding of `number` starts at."""
-        gop = self._layout.gop_of(number)
+        gop = self._layout.gop_of(number // self._blends)
         first = max(gop - MAX_LEAD, 0)
         while gop > first and not self._whole[gop]:
             gop -= 1
-        return self._layout.keys[gop]
+        return self._layout.keys[gop] * self._blends
 
     def frames(self, start: int) -> Iterator[tuple[int, Frame]]:
         """(number, frame) from a key frame on."""
         with self._open() as file:
             stream = self._stream(file)
             shown = start
-            for number, frame in stream.frames(start, lead=True):
+            for number, frame in stream.frames(start // self._blends, lead=True):
                 yield number, frame
                 shown = number + 1
-            if stream.damage and shown < self._layout.frames:
+            if stream.damage and shown < self._layout.frames * self._blends:
                 raise StreamError(stream.damage)
 
     def _open(self) -> Any:
@@ -89,7 +93,8 @@ class StreamSource:
 
     def _stream(self, file: Any) -> StreamFrames:
         reader = ReceivedReader(file, name=self._path.name, missing=self._missing)
-        return StreamFrames(reader, device=self._device, layers=self._layers)
+        fps = f"{self._blends}x" if self._blends > 1 else None
+        return StreamFrames(reader, device=self._device, layers=self._layers, fps=fps)
 
 
 class VideoSource:

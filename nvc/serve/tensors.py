@@ -53,6 +53,8 @@ def group_tensors(path: Path, group: int) -> list[TensorRow]:
                 if number == group:
                     return _rows(base, previous, unit)
                 number += 1
+    if scheme is None:
+        raise UsageError(f"where the bytes of a {reader.header.codec} file go is not known here")
     raise UsageError(f"group {group} of a file of {number} groups of parameters")
 
 

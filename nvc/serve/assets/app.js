@@ -5,6 +5,7 @@ nvc.App = class {
   constructor(source) {
     this.source = source;
     this.compare = "none";
+    this.part = 0; // of the way to the next frame, where the codec makes frames between frames
     this.x265 = null;
     this.find = (name) => document.getElementById(name);
     this.theme(localStorageGet("nvc-theme"));
@@ -34,6 +35,10 @@ nvc.App = class {
     this.controls = new nvc.Controls(this.source, layout, this.figures, {
       onScene: () => this.receive(),
       onCompare: (kind) => this.beside(kind),
+      onBlend: (part) => {
+        this.part = part;
+        this.player.set(this.tracks());
+      },
     });
     this.wire();
     const still = this.readAddress();
@@ -117,7 +122,7 @@ nvc.App = class {
 
   tracks() {
     const { scene } = this.controls;
-    const tracks = [{ kind: "nvc", scene }];
+    const tracks = [this.part ? { kind: "blend", scene, part: this.part } : { kind: "nvc", scene }];
     if (this.compare === "reference") tracks.push({ kind: "reference", scene });
     if (this.compare === "x265" && this.x265?.state === "ready" && this.x265.layers === scene.layers) {
       tracks.push({ kind: "x265", scene });
@@ -187,7 +192,7 @@ nvc.App = class {
 
   // Frames of a group that has not arrived are waited for, not concealed.
   waits(track, number) {
-    if (this.layout.layered || track.kind !== "nvc" || !this.figures.states) return false;
+    if (this.layout.layered || !["nvc", "blend"].includes(track.kind) || !this.figures.states) return false;
     return Boolean(this.figures.unsent[number]);
   }
 

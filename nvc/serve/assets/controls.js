@@ -3,8 +3,8 @@
 
 nvc.Controls = class {
   // onScene(scene) when something else is to be received; onCompare(kind) for what is beside it.
-  constructor(source, layout, figures, { onScene, onCompare }) {
-    Object.assign(this, { source, layout, figures, onScene, onCompare });
+  constructor(source, layout, figures, { onScene, onCompare, onBlend }) {
+    Object.assign(this, { source, layout, figures, onScene, onCompare, onBlend });
     const find = (name) => document.getElementById(name);
     this.inputs = { layers: find("layers"), rate: find("rate"), loss: find("loss"), protect: find("protect") };
     this.bursts = [...document.querySelectorAll("input[name=burst]")];
@@ -18,6 +18,7 @@ nvc.Controls = class {
     this.bursts.forEach((input) => input.addEventListener("change", () => this.changed("burst")));
     this.compares.forEach((input) => input.addEventListener("change", () => this.onCompare(input.value)));
     find("draw").addEventListener("click", () => this.draw());
+    find("blend").addEventListener("input", () => this.blended());
   }
 
   prepare() {
@@ -29,6 +30,9 @@ nvc.Controls = class {
     document.getElementById("layers-stops").replaceChildren(...stops);
     document.getElementById("protect-row").hidden = layout.layers < 2 || this.source.exported;
     document.getElementById("draw").hidden = this.source.exported;
+    document.getElementById("blend-control").hidden = layout.blends < 2;
+    document.getElementById("blend").max = String(layout.blends - 1);
+    document.getElementById("blend-out").textContent = "as coded";
     if (!layout.layered) {
       document.getElementById("rate-note").textContent = "Groups arrive one after the other; each is the network of its frames.";
       document.getElementById("loss-label").textContent = "Groups lost";
@@ -37,6 +41,16 @@ nvc.Controls = class {
     for (const [kind, there] of [["reference", layout.reference], ["x265", layout.x265 ?? layout.reference]]) {
       this.compares.find((input) => input.value === kind).disabled = !there;
     }
+  }
+
+  blended() {
+    const input = document.getElementById("blend");
+    const part = Number(input.value);
+    const words = part ? `${part} / ${this.layout.blends} on to the next` : "as coded";
+    document.getElementById("blend-out").textContent = words;
+    input.setAttribute("aria-valuetext", words);
+    input.style.setProperty("--at", String(part / (this.layout.blends - 1 || 1)));
+    this.onBlend(part);
   }
 
   changed(name) {

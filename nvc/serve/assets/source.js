@@ -2,7 +2,8 @@
 // Where pictures and figures come from: a running server, or the files of an exported page.
 //
 // A scene is what is received: {layers, rate, loss, burst, seed, protect}. A track is a video the
-// page can show: {kind: "nvc" | "reference" | "x265", scene}.
+// page can show: {kind: "nvc" | "blend" | "reference" | "x265", scene, part}; "blend" is what the
+// codec makes between frames, `part` of layout.blends on the way from each frame to the next.
 
 nvc.scene = (() => {
   const FIELDS = ["layers", "rate", "loss", "burst", "seed", "protect"];
@@ -18,6 +19,7 @@ nvc.scene = (() => {
 
 nvc.trackKey = (track) => {
   if (track.kind === "nvc") return `nvc?${nvc.scene.query(track.scene)}`;
+  if (track.kind === "blend") return `blend?${nvc.scene.query(track.scene)}&part=${track.part}`;
   return track.kind === "x265" ? `x265?layers=${track.scene.layers}` : track.kind;
 };
 
@@ -46,6 +48,7 @@ nvc.LiveSource = class {
   // A picture as {bitmap, psnr}; psnr is null where there is nothing to compare with.
   async picture(track, number, signal) {
     const [kind, query = ""] = nvc.trackKey(track).split("?");
+    if (kind === "blend") number = number * this.layout.blends + track.part;
     const answer = await this.ask(`picture/${this.layout.version}/${kind}/${number}.png?${query}`, signal);
     const scores = JSON.parse(answer.headers.get("X-Psnr") || "{}");
     const bitmap = await createImageBitmap(await answer.blob());
