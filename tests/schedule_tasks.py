@@ -7,6 +7,8 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
+
 from nvc.errors import StreamError
 
 
@@ -79,6 +81,12 @@ def threads() -> str:
 def gpu() -> str | None:
     time.sleep(0.1)
     return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def negative(pictures: list[np.ndarray]) -> list[np.ndarray]:
+    for picture in pictures:
+        np.subtract(255, picture, out=picture)
+    return pictures
 
 
 def write_after(path: str, seconds: float) -> None:

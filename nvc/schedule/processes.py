@@ -22,6 +22,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from nvc.errors import UsageError
+from nvc.schedule import exchange
 from nvc.schedule.scheduler import WorkerScheduler
 from nvc.schedule.task import Outcome, Task, WorkerError, run_task
 
@@ -173,10 +174,10 @@ class _Worker:
         far.close()
 
     def send(self, function: Callable[..., Any], task: Task) -> None:
-        self.pipe.send((function, task))
+        exchange.send(self.pipe, (function, task))
 
     def receive(self) -> Outcome:
-        return self.pipe.recv()
+        return exchange.receive(self.pipe)
 
     def end(self) -> str:
         """Reap a process that died; how it did."""
@@ -231,7 +232,7 @@ def _serve(pipe: Connection, gpu: str | None) -> None:
 
 def _next(pipe: Connection) -> Outcome:
     try:
-        function, task = pipe.recv()
+        function, task = exchange.receive(pipe)
     except (EOFError, OSError):
         raise
     except Exception as error:  # a function that cannot be imported here, for one
@@ -241,11 +242,13 @@ def _next(pipe: Connection) -> Outcome:
 
 def _answer(pipe: Connection, outcome: Outcome) -> None:
     try:
-        pipe.send(outcome)
+        exchange.send(pipe, outcome)
     except OSError:
         raise
     except Exception as error:  # a result that cannot be pickled
-        pipe.send(Outcome(error=TypeError(f"the result of a task cannot be sent: {error}")))
+        exchange.send(
+            pipe, Outcome(error=TypeError(f"the result of a task cannot be sent: {error}"))
+        )
 
 
 def _leave(*_: object) -> None:
