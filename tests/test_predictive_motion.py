@@ -1,12 +1,17 @@
 """Motion: the search finds a known movement, the field survives its coding, the gather is right."""
 
+import hashlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nvc.entropy import adaptive_kernels
 from nvc.errors import StreamError
+from nvc.predictive import vector_kernels
 from nvc.predictive.motion import align_codes, compensate, motion_codes, warp
 from nvc.predictive.motion_search import search_motion
 from nvc.predictive.vectors import decode_vectors, encode_vectors
@@ -110,3 +115,28 @@ def test_codes_come_from_where_the_motion_came_from() -> None:
             x, y = ((int(part.sum()) * 2 + unit) // (2 * unit) for part in block)
             at = min(max(row + y, 0), rows - 1), min(max(column + x, 0), columns - 1)
             assert torch.equal(moved[0, :, row, column], codes[0, :, at[0], at[1]])
+
+
+def test_the_vector_kernels_were_made_with_these_bit_kernels() -> None:
+    """Compiled code is cached by the text of its own file: an edit there must be felt here."""
+    digest = hashlib.sha256(Path(adaptive_kernels.__file__).read_bytes()).hexdigest()
+    assert digest.startswith(vector_kernels.ADAPTIVE_KERNELS)
+    assert len(vector_kernels.ADAPTIVE_KERNELS) == 16
+
+
+def test_squares_that_move_as_one_cost_a_fraction_of_a_bit() -> None:
+    """Two regions of 1,024 blocks each: bytes for the border, almost none for the insides."""
+    field = np.zeros((32, 64, 2), np.int32)
+    field[:, 32:] = (13, -7)
+    assert len(encode_vectors(field)) < 30
+
+
+@pytest.mark.parametrize("vector", [4096, -4096])
+def test_the_longest_vector_is_coded(vector: int) -> None:
+    field = np.zeros((3, 5, 2), np.int32)
+    field[1, 2] = (vector, -vector)
+    field[2, 4] = (-vector, 1)
+    assert np.array_equal(decode_vectors(encode_vectors(field), 3, 5), field)
+    field[0, 0, 0] = 4097
+    with pytest.raises(ValueError, match="longer than 4096"):
+        encode_vectors(field)

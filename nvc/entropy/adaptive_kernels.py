@@ -106,7 +106,7 @@ def _shift(coder, output):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _put(coder, output, probability, bit):  # type: ignore[no-untyped-def]
+def put(coder, output, probability, bit):  # type: ignore[no-untyped-def]
     bound = (coder[_RANGE] >> 16) * probability
     if bit:
         coder[_RANGE] = bound
@@ -119,7 +119,7 @@ def _put(coder, output, probability, bit):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _get(coder, data, probability):  # type: ignore[no-untyped-def]
+def get(coder, data, probability):  # type: ignore[no-untyped-def]
     bound = (coder[_RANGE] >> 16) * probability
     bit = np.int64(coder[_CODE] < bound)
     if bit:
@@ -137,14 +137,51 @@ def _get(coder, data, probability):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _put_adaptive(coder, output, model, context, bit):  # type: ignore[no-untyped-def]
-    _put(coder, output, _probability(model, context), bit)
+def start_writing(coder):  # type: ignore[no-untyped-def]
+    """Make a coder of zeros ready for ``put``; it keeps 128 bytes of room to itself."""
+    coder[_RANGE] = _FULL
+    coder[_PENDING] = 1
+
+
+@kernel
+def finish_writing(coder, output):  # type: ignore[no-untyped-def]
+    """Bytes written, after the number of the range that ends in the most zero bytes."""
+    highest = coder[_LOW] + coder[_RANGE] - 1
+    for bits in (24, 16, 8, 0):
+        rounded = (coder[_LOW] + (1 << bits) - 1) >> bits << bits
+        if rounded <= highest:
+            coder[_LOW] = rounded
+            break
+    for _ in range(CODER_SIZE):
+        _shift(coder, output)
+    return coder[_POSITION]
+
+
+@kernel
+def start_reading(coder, data):  # type: ignore[no-untyped-def]
+    """Make a coder of zeros ready for ``get``; False when no encoder starts like this."""
+    coder[_RANGE] = _FULL
+    for i in range(4):
+        coder[_CODE] = coder[_CODE] << 8 | (np.int64(data[i]) if i < len(data) else np.int64(0))
+    coder[_POSITION] = 4
+    return coder[_CODE] != _FULL
+
+
+@kernel
+def bytes_read(coder):  # type: ignore[no-untyped-def]
+    """How far a reading coder has looked into its data, zeros past the end included."""
+    return coder[_POSITION]
+
+
+@kernel
+def put_adaptive(coder, output, model, context, bit):  # type: ignore[no-untyped-def]
+    put(coder, output, _probability(model, context), bit)
     _adapt(model, context, bit)
 
 
 @kernel
-def _get_adaptive(coder, data, model, context):  # type: ignore[no-untyped-def]
-    bit = _get(coder, data, _probability(model, context))
+def get_adaptive(coder, data, model, context):  # type: ignore[no-untyped-def]
+    bit = get(coder, data, _probability(model, context))
     _adapt(model, context, bit)
     return bit
 
@@ -154,12 +191,11 @@ def encode(values, choice, options, choices, model, output):  # type: ignore[no-
     """Bytes written to ``output``, the first of which is always 0, or OUT_OF_SPACE."""
     rows, columns = values.shape
     coder = np.zeros(CODER_SIZE, dtype=np.int64)
-    coder[_RANGE] = _FULL
-    coder[_PENDING] = 1
+    start_writing(coder)
     for field in range(len(choice)):
         for step in range(choice[field] + 1):
             if step < choices[field] - 1:
-                _put(coder, output, HALF, np.int64(step < choice[field]))
+                put(coder, output, HALF, np.int64(step < choice[field]))
     column_sums = np.zeros(columns, dtype=np.int64)
     total = np.int64(0)
     for row in range(rows):
@@ -174,52 +210,37 @@ def encode(values, choice, options, choices, model, output):  # type: ignore[no-
             low = max(0, level // 3 - LOW_BITS_BIAS)
             steps = min(magnitude >> low, UNARY)
             for step in range(min(steps + 1, UNARY)):
-                _put_adaptive(coder, output, model, level * UNARY + step, np.int64(step < steps))
+                put_adaptive(coder, output, model, level * UNARY + step, np.int64(step < steps))
             if steps == UNARY:
                 rest = (magnitude >> low) - UNARY + 1
                 length = 0
                 while rest >> (length + 1):
                     length += 1
                 for zero in range(length + 1):
-                    _put_adaptive(
-                        coder, output, model, FIRST_PREFIX + zero, np.int64(zero < length)
-                    )
+                    put_adaptive(coder, output, model, FIRST_PREFIX + zero, np.int64(zero < length))
                 for j in range(length - 1, -1, -1):
-                    _put(coder, output, HALF, (rest >> j) & 1)
+                    put(coder, output, HALF, (rest >> j) & 1)
             if low:
                 context = FIRST_LOW_BIT + level * UNARY + min(steps, UNARY - 1)
-                _put_adaptive(coder, output, model, context, (magnitude >> (low - 1)) & 1)
+                put_adaptive(coder, output, model, context, (magnitude >> (low - 1)) & 1)
                 for j in range(low - 2, -1, -1):
-                    _put(coder, output, HALF, (magnitude >> j) & 1)
+                    put(coder, output, HALF, (magnitude >> j) & 1)
             if magnitude:
-                _put(coder, output, HALF, np.int64(value < 0))
+                put(coder, output, HALF, np.int64(value < 0))
             clipped = _clip(value)
             row_sum += clipped
             column_sums[column] += clipped
             total += clipped
-    # Of the numbers left in the range, the one with the most zero bytes at its end.
-    highest = coder[_LOW] + coder[_RANGE] - 1
-    for bits in (24, 16, 8, 0):
-        rounded = (coder[_LOW] + (1 << bits) - 1) >> bits << bits
-        if rounded <= highest:
-            coder[_LOW] = rounded
-            break
-    for _ in range(CODER_SIZE):
-        _shift(coder, output)
-    return coder[_POSITION]
+    return finish_writing(coder, output)
 
 
 @kernel
 def decode_choice(coder, data, choices, choice):  # type: ignore[no-untyped-def]
     """Start ``coder`` on ``data`` and read the options; False when no encoder starts like this."""
-    coder[_RANGE] = _FULL
-    for i in range(4):
-        coder[_CODE] = coder[_CODE] << 8 | (np.int64(data[i]) if i < len(data) else np.int64(0))
-    coder[_POSITION] = 4
-    if coder[_CODE] == _FULL:
+    if not start_reading(coder, data):
         return False
     for field in range(len(choice)):
-        while choice[field] < choices[field] - 1 and _get(coder, data, HALF):
+        while choice[field] < choices[field] - 1 and get(coder, data, HALF):
             choice[field] += 1
     return True
 
@@ -237,27 +258,27 @@ def decode(coder, data, options, model, values):  # type: ignore[no-untyped-def]
             level = _level(values, row, column, row_sum, column_sums[column], total, count, options)
             low = max(0, level // 3 - LOW_BITS_BIAS)
             steps = 0
-            while steps < UNARY and _get_adaptive(coder, data, model, level * UNARY + steps):
+            while steps < UNARY and get_adaptive(coder, data, model, level * UNARY + steps):
                 steps += 1
             magnitude = np.int64(steps)
             if steps == UNARY:
                 length = 0
-                while _get_adaptive(coder, data, model, FIRST_PREFIX + length):
+                while get_adaptive(coder, data, model, FIRST_PREFIX + length):
                     length += 1
                     if length == PREFIX:
                         return BAD_VALUE
                 rest = np.int64(1)
                 for _ in range(length):
-                    rest = rest << 1 | _get(coder, data, HALF)
+                    rest = rest << 1 | get(coder, data, HALF)
                 magnitude += rest - 1
             if low:
                 context = FIRST_LOW_BIT + level * UNARY + min(steps, UNARY - 1)
-                magnitude = magnitude << 1 | _get_adaptive(coder, data, model, context)
+                magnitude = magnitude << 1 | get_adaptive(coder, data, model, context)
                 for _ in range(low - 1):
-                    magnitude = magnitude << 1 | _get(coder, data, HALF)
+                    magnitude = magnitude << 1 | get(coder, data, HALF)
             if magnitude >= VALUE_LIMIT:
                 return BAD_VALUE
-            negative = magnitude > 0 and _get(coder, data, HALF)
+            negative = magnitude > 0 and get(coder, data, HALF)
             values[row, column] = -magnitude if negative else magnitude
             clipped = _clip(magnitude)
             row_sum += clipped

@@ -12,6 +12,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from nvc.predictive.vector_kernels import predict
+
 BLOCK = 8
 MARGIN = 72  # samples of edge replication around the reference; vectors stay inside it
 REACH = 64  # largest displacement in samples
@@ -82,9 +84,9 @@ def _block_error(current, reference, top, left, size, mvx, mvy, taps, limit):
 
 @numba.njit(cache=True, nogil=True)
 def _component_bits(d):
-    """Rough cost in bits of a vector difference component under an adaptive coder."""
+    """Rough cost in bits of a vector difference component under the vector coder."""
     d = abs(d)
-    bits = np.float32(0.4)
+    bits = np.float32(0.6)
     if d > 0:
         bits = np.float32(3.0)
         while d > 1:
@@ -94,38 +96,24 @@ def _component_bits(d):
 
 
 @numba.njit(cache=True, nogil=True)
-def _vector_bits(mvx, mvy, px, py):
-    return _component_bits(mvx - px) + _component_bits(mvy - py)
+def _vector_bits(x, y, known):
+    """Rough cost in bits of a vector; known (4, 2): see _known."""
+    if x == known[0, 0] and y == known[0, 1]:
+        return np.float32(0.3)
+    for k in range(1, 4):
+        if x == known[k, 0] and y == known[k, 1]:
+            return np.float32(1.5 + k)
+    return np.float32(3.5) + _component_bits(x - known[0, 0]) + _component_bits(y - known[0, 1])
 
 
 @numba.njit(cache=True, nogil=True)
-def _median(a, b, c):
-    return max(min(a, b), min(max(a, b), c))
-
-
-@numba.njit(cache=True, nogil=True)
-def _predictor(field, row, column, reach):
-    """Median of the left, upper and upper-right vectors, as the vector coder predicts."""
-    zero = np.int64(0)
-    ax = ay = bx = by = cx = cy = zero
-    if column > 0:
-        ax, ay = np.int64(field[row, column - 1, 0]), np.int64(field[row, column - 1, 1])
-    if row == 0:
-        return ax, ay
-    bx, by = np.int64(field[row - 1, column, 0]), np.int64(field[row - 1, column, 1])
-    right = column + reach
-    if right < field.shape[1]:
-        cx, cy = np.int64(field[row - 1, right, 0]), np.int64(field[row - 1, right, 1])
-    elif column > 0:
-        cx, cy = (
-            np.int64(field[row - 1, column - 1, 0]),
-            np.int64(field[row - 1, column - 1, 1]),
-        )
-    else:
-        return bx, by
-    if column == 0:
-        return bx, by
-    return _median(ax, bx, cx), _median(ay, by, cy)
+def _know(known, field, row, column, size):
+    """Fill known (4, 2) with what is cheap to send: predictor, left, upper and zero vector."""
+    for axis in range(2):
+        known[0, axis] = predict(field, row, column, size, axis)
+        known[1, axis] = field[row, column - 1, axis] if column > 0 else 0
+        known[2, axis] = field[row - 1, column, axis] if row > 0 else 0
+        known[3, axis] = 0
 
 
 @numba.njit(cache=True, nogil=True)
@@ -137,9 +125,7 @@ def _clip(mv, position, size, length):
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _refine(
-    current, reference, top, left, size, mvx, mvy, cost, px, py, weight, taps, unit, rounds
-):
+def _refine(current, reference, top, left, size, mvx, mvy, cost, known, weight, taps, unit, rounds):
     """Diamond descent in steps of `unit` quarter samples; returns the best vector and its cost."""
     height, width = current.shape
     for _ in range(rounds):
@@ -150,7 +136,7 @@ def _refine(
             nx, ny = mvx + dx, mvy + dy
             if _clip(nx, left, size, width) != nx or _clip(ny, top, size, height) != ny:
                 continue
-            rate = weight * _vector_bits(nx, ny, px, py)
+            rate = weight * _vector_bits(nx, ny, known)
             if rate >= cost:
                 continue
             error = rate + _block_error(
@@ -201,25 +187,17 @@ def _search(current, reference, coarse, previous, weight, taps):
     rows, columns = height // BLOCK, width // BLOCK
     field = np.zeros((rows, columns, 2), np.int32)
     candidates = np.zeros((12, 2), np.int64)
+    known = np.zeros((4, 2), np.int64)
     for r in range(0, rows, 2):
         for c in range(0, columns, 2):
             top, left = r * BLOCK, c * BLOCK
             size = 2 * BLOCK
-            px, py = _predictor(field, r, c, 2)
-            n = 0
-            candidates[n] = 0, 0
-            n += 1
-            candidates[n] = px, py
-            n += 1
-            if c > 0:
-                candidates[n] = field[r, c - 1, 0], field[r, c - 1, 1]
+            _know(known, field, r, c, 2)
+            candidates[:4] = known
+            n = 4
+            if r > 0 and c + 2 < columns:
+                candidates[n] = field[r - 1, c + 2, 0], field[r - 1, c + 2, 1]
                 n += 1
-            if r > 0:
-                candidates[n] = field[r - 1, c, 0], field[r - 1, c, 1]
-                n += 1
-                if c + 2 < columns:
-                    candidates[n] = field[r - 1, c + 2, 0], field[r - 1, c + 2, 1]
-                    n += 1
             candidates[n] = previous[r, c, 0], previous[r, c, 1]
             n += 1
             cr, cc = r // 4, c // 4
@@ -233,7 +211,7 @@ def _search(current, reference, coarse, previous, weight, taps):
             for k in range(n):
                 nx = _clip(candidates[k, 0], left, size, width)
                 ny = _clip(candidates[k, 1], top, size, height)
-                rate = np.float32(weight * _vector_bits(nx, ny, px, py))
+                rate = np.float32(weight * _vector_bits(nx, ny, known))
                 error = rate + _block_error(
                     current, reference, top, left, size, nx, ny, taps, cost - rate
                 )
@@ -241,7 +219,7 @@ def _search(current, reference, coarse, previous, weight, taps):
                     cost, mvx, mvy = error, nx, ny
             for unit, rounds in ((4, 16), (2, 2), (1, 2)):
                 mvx, mvy, cost = _refine(
-                    current, reference, top, left, size, mvx, mvy, cost, px, py, weight, taps,
+                    current, reference, top, left, size, mvx, mvy, cost, known, weight, taps,
                     unit, rounds,
                 )  # fmt: skip
             for k in range(4):
@@ -250,28 +228,19 @@ def _search(current, reference, coarse, previous, weight, taps):
             if cost < 2 * size * size // 2:  # already about one level a sample: no split
                 continue
             split = np.zeros((4, 2), np.int64)
-            split_cost = np.float32(4 * weight)
+            split_cost = np.float32(2 * weight)
             for k in range(4):
                 sr, sc = r + k // 2, c + k % 2
                 stop, sleft = sr * BLOCK, sc * BLOCK
-                sx, sy = _predictor(field, sr, sc, 1)
-                m = 0
-                candidates[m] = mvx, mvy
-                m += 1
-                candidates[m] = sx, sy
-                m += 1
-                if sc > 0:
-                    candidates[m] = field[sr, sc - 1, 0], field[sr, sc - 1, 1]
-                    m += 1
-                if sr > 0:
-                    candidates[m] = field[sr - 1, sc, 0], field[sr - 1, sc, 1]
-                    m += 1
+                _know(known, field, sr, sc, 1)
+                candidates[:4] = known
+                candidates[4] = mvx, mvy
                 best = np.float32(1e30)
                 bx = by = np.int64(0)
-                for q in range(m):
+                for q in range(5):
                     nx = _clip(candidates[q, 0], sleft, BLOCK, width)
                     ny = _clip(candidates[q, 1], stop, BLOCK, height)
-                    rate = np.float32(weight * _vector_bits(nx, ny, sx, sy))
+                    rate = np.float32(weight * _vector_bits(nx, ny, known))
                     error = rate + _block_error(
                         current, reference, stop, sleft, BLOCK, nx, ny, taps, best - rate
                     )
@@ -279,7 +248,7 @@ def _search(current, reference, coarse, previous, weight, taps):
                         best, bx, by = error, nx, ny
                 for unit, rounds in ((4, 4), (2, 1), (1, 1)):
                     bx, by, best = _refine(
-                        current, reference, stop, sleft, BLOCK, bx, by, best, sx, sy, weight,
+                        current, reference, stop, sleft, BLOCK, bx, by, best, known, weight,
                         taps, unit, rounds,
                     )  # fmt: skip
                 split[k] = bx, by

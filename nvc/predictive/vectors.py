@@ -1,66 +1,31 @@
-"""Coding of the motion field: differences to a median predictor through the adaptive coder."""
+"""Coding of the motion field: squares of 2x2 blocks, predicted vectors, adaptive bits.
+
+The adaptive bits and their arithmetic are those of nvc.entropy.adaptive. A field depends on nothing
+but itself, so that it can be read whatever was lost before it.
+"""
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from nvc.bitstream.bits import pack_varint, read_varint
-from nvc.entropy.adaptive import decode_matrix, encode_matrix
+from nvc.entropy.adaptive_kernels import HALF
 from nvc.errors import StreamError
+from nvc.predictive import vector_kernels
 
 MAX_VECTOR = 1 << 12  # quarter samples; a longer one marks a damaged stream
-
-
-@numba.njit(cache=True, nogil=True)
-def _median(a, b, c):
-    return max(min(a, b), min(max(a, b), c))
-
-
-@numba.njit(cache=True, nogil=True)
-def _predict(field, row, column, axis):
-    """Median of the left, upper and upper-right (else upper-left) vector, or what is there."""
-    if row == 0:
-        return field[row, column - 1, axis] if column > 0 else np.int32(0)
-    above = field[row - 1, column, axis]
-    if column == 0:
-        return above
-    corner = column + 1 if column + 1 < field.shape[1] else column - 1
-    return _median(field[row, column - 1, axis], above, field[row - 1, corner, axis])
-
-
-@numba.njit(cache=True, nogil=True)
-def _differences(field, out):
-    for row in range(field.shape[0]):
-        for column in range(field.shape[1]):
-            for axis in range(2):
-                out[axis, row, column] = field[row, column, axis] - _predict(
-                    field, row, column, axis
-                )
-
-
-@numba.njit(cache=True, nogil=True)
-def _rebuild(differences, field, limit):
-    for row in range(field.shape[0]):
-        for column in range(field.shape[1]):
-            for axis in range(2):
-                value = differences[axis, row, column] + _predict(field, row, column, axis)
-                if abs(value) > limit:
-                    return False
-                field[row, column, axis] = value
-    return True
 
 
 def encode_vectors(field: NDArray[np.int32]) -> bytes:
     """Bytes of a field (rows, columns, 2) in quarter samples; nothing for a field of zeros."""
     if not field.any():
         return b""
-    rows, columns, _ = field.shape
-    differences = np.empty((2, rows, columns), np.int32)
-    _differences(np.ascontiguousarray(field, dtype=np.int32), differences)
-    x, y = encode_matrix(differences[0]), encode_matrix(differences[1])
-    return pack_varint(len(x)) + x + y
+    if np.abs(field).max() > MAX_VECTOR:
+        raise ValueError(f"a vector is longer than {MAX_VECTOR} quarter samples")
+    copy = np.array(field, dtype=np.int32, order="C")
+    output = np.empty(copy.size // 2 * vector_kernels.BYTES_PER_BLOCK + 256, dtype=np.uint8)
+    used = vector_kernels.write(copy, _model(), MAX_VECTOR, output)
+    return output[1:used].tobytes().rstrip(b"\0")
 
 
 def decode_vectors(payload: bytes, rows: int, columns: int) -> NDArray[np.int32]:
@@ -68,16 +33,19 @@ def decode_vectors(payload: bytes, rows: int, columns: int) -> NDArray[np.int32]
     field = np.zeros((rows, columns, 2), np.int32)
     if not payload:
         return field
-    length, start = read_varint(payload, 0, len(payload), limit=len(payload))
-    middle = start + length
-    if middle > len(payload):
-        raise StreamError("the motion field is cut off")
-    differences = np.stack(
-        (
-            decode_matrix(payload[start:middle], rows, columns),
-            decode_matrix(payload[middle:], rows, columns),
-        )
-    )
-    if np.abs(differences).max() > 4 * MAX_VECTOR or not _rebuild(differences, field, MAX_VECTOR):
+    data = np.frombuffer(payload, dtype=np.uint8).copy()
+    used = vector_kernels.read(data, _model(), MAX_VECTOR, field)
+    if used == vector_kernels.BAD_START:
+        raise StreamError("the motion field starts as none does")
+    if used == vector_kernels.BAD_VECTOR:
         raise StreamError("the motion field holds vectors out of range")
+    if data[-1] == 0 or used < len(data):
+        raise StreamError("the motion field has bytes left over")
     return field
+
+
+def _model() -> NDArray[np.int32]:
+    """Even bits to begin with: fast and slow probability times 2**24, count; (CONTEXTS, 3)."""
+    model = np.zeros((vector_kernels.CONTEXTS, 3), dtype=np.int32)
+    model[:, :2] = HALF << 8
+    return model

@@ -1,0 +1,212 @@
+"""The compiled walk over a motion field: the same steps write it and read it.
+
+Squares of 2x2 blocks in raster order: one bit says whether the four differ, then come one vector or
+four. A vector equals its median predictor, or the left, the upper or the zero vector, or is its
+difference to the predictor; every decision is an adaptive bit under what is known around it.
+"""
+
+import numpy as np
+
+from nvc.entropy.adaptive_kernels import (
+    CODER_SIZE,
+    HALF,
+    bytes_read,
+    finish_writing,
+    get,
+    get_adaptive,
+    put,
+    put_adaptive,
+    start_reading,
+    start_writing,
+)
+from nvc.entropy.jit import kernel
+
+# Compiled code is cached by the text of this file alone: whoever edits adaptive_kernels.py must
+# come here and set this to its new digest (a test compares), which makes the cache anew.
+ADAPTIVE_KERNELS = "664e790c16f64afb"
+
+BAD_VECTOR = (
+    -1
+)  # returned by `read` for a vector beyond the limit, BAD_START for no payload's start
+BAD_START = -2
+BYTES_PER_BLOCK = 32  # no vector takes more
+
+_UNARY = 14  # steps of a difference before the Exp-Golomb escape
+_PREFIX = 16  # leading zeros an escape may have
+_FIRST_CANDIDATE = 12  # contexts before it: does the vector equal its predictor
+_FIRST_SPLIT = 24
+_FIRST_DIFFERENCE = 27
+CONTEXTS = _FIRST_DIFFERENCE + 3 * 4 * (_UNARY + 1)
+
+
+@kernel
+def median(a, b, c):  # type: ignore[no-untyped-def]
+    return max(min(a, b), min(max(a, b), c))
+
+
+@kernel
+def predict(field, row, column, size, axis):  # type: ignore[no-untyped-def]
+    """Median of the left, upper and upper-right vector, or what of them is known by then.
+
+    size: 1 for a block, 2 for a square of four. The block at the lower right of a square, and one
+    at the right edge, take the upper-left vector for the upper-right.
+    """
+    if row == 0:
+        return np.int64(field[0, column - 1, axis]) if column > 0 else np.int64(0)
+    above = np.int64(field[row - 1, column, axis])
+    if column == 0:
+        return above
+    corner = column + size
+    if corner >= field.shape[1] or (row & 1 and column & 1):
+        corner = column - 1
+    left = np.int64(field[row, column - 1, axis])
+    return median(left, above, np.int64(field[row - 1, corner, axis]))
+
+
+@kernel
+def _bit(coder, data, model, context, bit, writing):  # type: ignore[no-untyped-def]
+    if writing:
+        put_adaptive(coder, data, model, context, bit)
+        return bit
+    return get_adaptive(coder, data, model, context)
+
+
+@kernel
+def _even_bit(coder, data, bit, writing):  # type: ignore[no-untyped-def]
+    if writing:
+        put(coder, data, HALF, bit)
+        return bit
+    return get(coder, data, HALF)
+
+
+@kernel
+def _difference(coder, data, model, context, value, nonzero, writing):  # type: ignore[no-untyped-def]
+    """One component: a zero bit unless it is known, sign, unary magnitude, Exp-Golomb escape."""
+    if not nonzero and not _bit(coder, data, model, context, np.int64(value != 0), writing):
+        return np.int64(0)
+    negative = _even_bit(coder, data, np.int64(value < 0), writing)
+    rest = abs(value) - 1
+    steps = np.int64(0)
+    while steps < _UNARY and _bit(
+        coder, data, model, context + 1 + steps, np.int64(steps < rest), writing
+    ):
+        steps += 1
+    magnitude = steps + 1
+    if steps == _UNARY:
+        rest -= _UNARY - 1  # 1 and more
+        length = np.int64(0)
+        while _even_bit(coder, data, np.int64(rest >> (length + 1) > 0), writing):
+            length += 1
+            if length == _PREFIX:
+                break
+        number = np.int64(1)
+        for j in range(length - 1, -1, -1):
+            number = number << 1 | _even_bit(coder, data, (rest >> j) & 1, writing)
+        magnitude += number - 1
+    return -magnitude if negative else magnitude
+
+
+@kernel
+def _vector(coder, data, model, field, apart, row, column, size, writing):  # type: ignore[no-untyped-def]
+    """Code the vector of one block or square at its upper-left block; sets field and apart there.
+
+    apart (rows, columns, 2): differences to the predictor of the vectors so far.
+    """
+    px, py = predict(field, row, column, size, 0), predict(field, row, column, size, 1)
+    x, y = np.int64(field[row, column, 0]), np.int64(field[row, column, 1])
+    left, above, alike = np.int64(0), np.int64(0), 0
+    if column > 0:
+        left = abs(np.int64(apart[row, column - 1, 0])) + abs(np.int64(apart[row, column - 1, 1]))
+    if row > 0:
+        above = abs(np.int64(apart[row - 1, column, 0])) + abs(np.int64(apart[row - 1, column, 1]))
+        if column > 0:
+            alike = int(
+                field[row, column - 1, 0] == field[row - 1, column, 0]
+                and field[row, column - 1, 1] == field[row - 1, column, 1]
+            )
+    around = left + above
+    spread = 0 if around == 0 else 1 if around <= 3 else 2 if around <= 10 else 3
+    split = int(size == 1)
+    context = (int(left > 0) + int(above > 0)) * 4 + alike * 2 + split
+    if _bit(coder, data, model, context, np.int64(x == px and y == py), writing):
+        x, y = px, py
+    else:
+        found = False
+        for candidate in range(3):
+            qx, qy = np.int64(0), np.int64(0)
+            if candidate == 0:
+                if column == 0:
+                    continue
+                qx, qy = np.int64(field[row, column - 1, 0]), np.int64(field[row, column - 1, 1])
+            elif candidate == 1:
+                if row == 0:
+                    continue
+                qx, qy = np.int64(field[row - 1, column, 0]), np.int64(field[row - 1, column, 1])
+            if qx == px and qy == py:
+                continue
+            context = _FIRST_CANDIDATE + candidate * 4 + split * 2 + int(spread > 1)
+            if _bit(coder, data, model, context, np.int64(x == qx and y == qy), writing):
+                x, y = qx, qy
+                found = True
+                break
+        if not found:
+            context = _FIRST_DIFFERENCE + spread * (_UNARY + 1)
+            dx = _difference(coder, data, model, context, x - px, False, writing)
+            context += (4 if dx == 0 else 8) * (_UNARY + 1)
+            dy = _difference(coder, data, model, context, y - py, dx == 0, writing)
+            x, y = px + dx, py + dy
+    field[row, column, 0], field[row, column, 1] = x, y
+    apart[row, column, 0], apart[row, column, 1] = x - px, y - py
+
+
+@kernel
+def _walk(coder, data, model, field, limit, writing):  # type: ignore[no-untyped-def]
+    """Write or read the field; False for a vector beyond the limit."""
+    rows, columns, _ = field.shape
+    apart = np.zeros((rows, columns, 2), np.int32)
+    splits = np.zeros(((rows + 1) // 2 + 1, (columns + 1) // 2 + 1), np.int64)
+    for row in range(0, rows, 2):
+        for column in range(0, columns, 2):
+            bottom, right = min(row + 2, rows), min(column + 2, columns)
+            split = np.int64(0)
+            for r in range(row, bottom):
+                for c in range(column, right):
+                    for axis in range(2):
+                        split |= np.int64(field[r, c, axis] != field[row, column, axis])
+            # Row and column 0 of splits stand for what lies outside.
+            at, beside = row // 2 + 1, column // 2 + 1
+            context = _FIRST_SPLIT + splits[at - 1, beside] + splits[at, beside - 1]
+            split = _bit(coder, data, model, context, split, writing)
+            splits[at, beside] = split
+            for r in range(row, bottom):
+                for c in range(column, right):
+                    if split or (r == row and c == column):
+                        size = 1 if split else 2
+                        _vector(coder, data, model, field, apart, r, c, size, writing)
+                    else:
+                        for axis in range(2):
+                            field[r, c, axis] = field[row, column, axis]
+                            apart[r, c, axis] = apart[row, column, axis]
+                    if max(abs(field[r, c, 0]), abs(field[r, c, 1])) > limit:
+                        return False
+    return True
+
+
+@kernel
+def write(field, model, limit, output):  # type: ignore[no-untyped-def]
+    """Bytes written to ``output``, the first of which is always 0."""
+    coder = np.zeros(CODER_SIZE, dtype=np.int64)
+    start_writing(coder)
+    _walk(coder, output, model, field, limit, True)
+    return finish_writing(coder, output)
+
+
+@kernel
+def read(data, model, limit, field):  # type: ignore[no-untyped-def]
+    """Fill ``field`` (zeros); the bytes looked at, BAD_VECTOR or BAD_START."""
+    coder = np.zeros(CODER_SIZE, dtype=np.int64)
+    if not start_reading(coder, data):
+        return np.int64(BAD_START)
+    if not _walk(coder, data, model, field, limit, False):
+        return np.int64(BAD_VECTOR)
+    return bytes_read(coder)
