@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 DEFAULT_METRICS = ("psnr_yuv", "psnr_rgb", "ms_ssim", "vmaf")
 CROP = (120, 160)  # height, width
 ZOOM = 2
+#: Pictures may differ in bytes by so much more (in log bytes, each) than the best match does.
+ABOUT_EQUAL = 0.12
 
 EPILOG = """\
 DIR is what `nvc bench --out DIR` filled. Writes index.html, which needs no other file, the figures
@@ -275,7 +277,10 @@ def _crop_row(group: Group, sequence: str, folder: Path) -> CropRow | None:
 
 
 def nearest_in_bytes(contenders: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Of each contender the result nearest to a size that suits all best (in log bytes)."""
+    """Of each contender the result nearest to one size (in log bytes).
+
+    The size is the smallest of those that suit all about best: differences show at low rates.
+    """
     contenders = [rows for rows in contenders if rows]
 
     def nearest(size: int) -> list[dict[str, Any]]:
@@ -288,7 +293,10 @@ def nearest_in_bytes(contenders: list[list[dict[str, Any]]]) -> list[dict[str, A
         return sum(abs(math.log(row["bytes"] / size)) for row in nearest(size))
 
     sizes = sorted(row["bytes"] for rows in contenders for row in rows)
-    return nearest(min(sizes, key=misfit)) if sizes else []
+    if not sizes:
+        return []
+    enough = min(map(misfit, sizes)) + ABOUT_EQUAL * len(contenders)
+    return nearest(next(size for size in sizes if misfit(size) <= enough))
 
 
 def _crop_words(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
