@@ -178,7 +178,7 @@ def decode_group(
         except UsageError as error:
             raise StreamError(f"INR parameters: {error}") from None
     else:
-        config = base.config.for_frames(frames)
+        config = _like(base.config, frames)
     shapes = list(parameter_shapes(config).values())
     count = symbol_count(config, frames)
     if count > min(parts.MAX_VALUES, SYMBOLS_PER_BYTE * (len(payload) + 16)):
@@ -214,6 +214,17 @@ def decode_group(
         embedding_step_code=embedding_step,
     )
     return group if base is None else group.plus(base)
+
+
+def _like(config: NetworkConfig, frames: int) -> NetworkConfig:
+    """A base's network for a group on it; StreamError where that has other tensors."""
+    try:
+        own = config.for_frames(frames)
+    except UsageError as error:
+        raise StreamError(f"INR parameters: {error}") from None
+    if parameter_shapes(own) != parameter_shapes(config):
+        raise StreamError(f"INR parameters: {frames} frames cannot build on the group before")
+    return own
 
 
 def _summed(matrix: np.ndarray, differences: bool) -> np.ndarray:
