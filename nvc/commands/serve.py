@@ -55,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
     set_threads(args.threads)
     device = choose_device(args.device)
     selection: dict[str, Any] = {}
+    if args.reference == "-":
+        raise UsageError("--reference is read more than once: give a file, not a pipe")
     if args.reference is not None:
         selection = {"start": args.start, "frames": args.frames, "crop": args.crop}
         selection["raw"] = options.raw_format(args, args.reference)

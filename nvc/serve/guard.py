@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -14,6 +15,7 @@ POLICY = (
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 MAX_QUERY = 512
+EVERYWHERE = frozenset(("0.0.0.0", "::"))  # listening there is listening on every address
 _HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -53,8 +55,7 @@ class Guard:
 
     def _problem(self, scope: Scope) -> str | None:
         headers = Headers(scope=scope)
-        host = host_name(headers.get("host", ""))
-        if host not in self._hosts:
+        if not self._is_ours(host_name(headers.get("host", ""))):
             return "this server answers only to the address that nvc serve printed"
         origin = headers.get("origin")
         foreign = origin is not None and urlsplit(origin).netloc.lower() != headers["host"].lower()
@@ -65,6 +66,20 @@ class Guard:
         if len(scope["query_string"]) > MAX_QUERY:
             return "the query is too long"
         return None
+
+    def _is_ours(self, host: str) -> bool:
+        if host in self._hosts:
+            return True
+        # Listening everywhere: any address is this machine's, and no name can stand for one.
+        return not self._hosts.isdisjoint(EVERYWHERE) and _is_address(host)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def host_name(netloc: str) -> str:

@@ -14,6 +14,7 @@ import uvicorn
 from nvc.errors import NvcError, UsageError
 from nvc.serve.app import create_app
 from nvc.serve.engine import Engine, Track
+from nvc.serve.guard import EVERYWHERE
 from nvc.serve.scene import Scene
 
 MAX_REQUESTS = 96  # at once, of all viewers
@@ -31,9 +32,10 @@ def serve(
 ) -> int:
     """Serve until interrupted. Raises UsageError when the port is taken."""
     listening = listen(host, port)
-    name = f"[{host}]" if ":" in host else host
+    shown = socket.gethostname() if host in EVERYWHERE else host
+    name = f"[{shown}]" if ":" in shown else shown
     address = f"http://{name}:{listening.getsockname()[1]}/"
-    hosts = LOOPBACK | {host} if host in LOOPBACK else LOOPBACK | {host, socket.gethostname()}
+    hosts = LOOPBACK | {host, shown.lower()}
     if host not in LOOPBACK:
         print(f"nvc: warning: anyone who reaches {host} can watch this", file=sys.stderr)
 

@@ -338,9 +338,7 @@ nvc.App = class {
     const root = document.documentElement;
     if (name === "light" || name === "dark") root.dataset.theme = name;
     else delete root.dataset.theme;
-    const words = { light: "Light", dark: "Dark" }[root.dataset.theme] ?? "As system";
-    this.find("theme").textContent = words;
-    this.find("theme").setAttribute("aria-label", `Theme: ${words}`);
+    this.find("theme").textContent = `Theme: ${root.dataset.theme ?? "auto"}`;
     this.timeline?.refresh();
   }
 

@@ -14,7 +14,7 @@ nvc.Figures = class {
     this.states = states;
     this.arrived = Array.from({ length: layers }, () => new Float64Array(frames));
     this.missing = Array.from({ length: layers }, () => new Float64Array(frames));
-    this.lost = new Uint8Array(frames);
+    this.lost = new Uint32Array(frames); // a bit for every layer
     this.unsent = new Uint8Array(frames);
     this.received = 0;
     this.counts = { a: 0, u: 0, l: 0, d: 0 };
@@ -38,13 +38,13 @@ nvc.Figures = class {
     return this.arrived.reduce((sum, row) => sum + row[frame], 0);
   }
 
-  // Bits a second over the second that ends with a frame.
+  // Bits a second over the second that ends with a frame; over the first second during it.
   liveRate(frame) {
-    const span = Math.max(1, Math.round(this.layout.rate));
+    const span = Math.min(Math.max(1, Math.round(this.layout.rate)), this.layout.frames);
     const first = Math.max(0, frame - span + 1);
     let bytes = 0;
-    for (let number = first; number <= frame; number += 1) bytes += this.frameBytes(number);
-    return (8 * bytes * this.layout.rate) / (frame - first + 1);
+    for (let number = first; number < first + span; number += 1) bytes += this.frameBytes(number);
+    return (8 * bytes * this.layout.rate) / span;
   }
 
   // Of everything that is received, the container's own bytes counted.

@@ -2,7 +2,7 @@
 // Frames from left to right: PSNR above, bytes by scale below, what is missing marked.
 
 nvc.Timeline = (() => {
-const GUTTER = 40; // pixels at the left for the numbers of the scales; as in page.css
+const GUTTER = 48; // pixels at the left for the numbers of the scales; as in page.css
 
 function short(bytes) {
   if (bytes < 1000) return `${Math.round(bytes)} B`;
@@ -60,9 +60,27 @@ return class {
     context.font = `12px ${getComputedStyle(document.body).fontFamily}`;
     const curves = this.lines.filter((line) => this.figures.psnr.has(line.key));
     const top = curves.length || this.lines.length ? Math.round(height * 0.52) : 0;
-    this.drawBytes(context, width - GUTTER, top + 14, height);
+    this.drawBackground(context, width, height, ratio, top + 14);
     if (top) this.drawCurves(context, width - GUTTER, top, curves);
     this.at(this.frame);
+  }
+
+  // The bytes change with what is received only, the curves with every frame that is seen.
+  drawBackground(context, width, height, ratio, top) {
+    const look = [width, height, ratio, top, nvc.format.colour("s0")].join();
+    if (this.look !== look || this.drawn !== this.figures.states) {
+      this.background = document.createElement("canvas");
+      this.background.width = this.canvas.width;
+      this.background.height = this.canvas.height;
+      const pen = this.background.getContext("2d");
+      pen.scale(ratio, ratio);
+      pen.translate(GUTTER, 0);
+      pen.font = context.font;
+      this.drawBytes(pen, width - GUTTER, top, height);
+      this.look = look;
+      this.drawn = this.figures.states;
+    }
+    context.drawImage(this.background, -GUTTER, 0, width, height);
   }
 
   drawBytes(context, width, top, bottom) {
@@ -112,13 +130,20 @@ return class {
 
   drawCurves(context, width, bottom, curves) {
     const { layout } = this;
-    const values = curves.flatMap((line) => [...this.figures.psnr.get(line.key)].filter((v) => !Number.isNaN(v)));
+    let least = Infinity;
+    let most = -Infinity;
+    for (const line of curves) {
+      for (const value of this.figures.psnr.get(line.key)) {
+        if (value < least) least = value;
+        if (value > most) most = value;
+      }
+    }
     const soft = nvc.format.colour("soft");
     context.fillStyle = soft;
     context.textAlign = "right";
-    if (!values.length) return;
-    let low = Math.floor(Math.min(...values) - 0.5);
-    let high = Math.ceil(Math.max(...values) + 0.5);
+    if (least > most) return;
+    let low = Math.floor(least - 0.5);
+    let high = Math.ceil(most + 0.5);
     const stride = Math.max(1, Math.ceil((high - low) / 3));
     low = Math.floor(low / stride) * stride;
     high = Math.ceil(high / stride) * stride;
