@@ -28,13 +28,16 @@ import yaml
 import nvc
 from nvc.bitstream.reader import StreamReader
 from nvc.bitstream.units import UnitType
+from nvc.codecs import make_encoder
 from nvc.evaluation.compare import compare
 from nvc.inr.coding import decode_config, decode_group, side_information
+from nvc.inr.fitting import use_bfloat16
 from nvc.video.frames import Frame
 from nvc.video.reader import open_video
 from nvc.video.writer import open_writer
 
-CALIBRATION = (16, 64)  # steps of the two short fits whose difference is the cost of a step
+TRAINER_SECONDS = 0.002  # what Lightning adds to a step
+TIMED_STEPS = 4  # of each phase, whose cost is taken as that of every step
 
 
 def prepare(clip: dict[str, Any], folder: Path, out: Path) -> Path:
@@ -81,14 +84,44 @@ def fit(path: Path, out: Path, clip: dict[str, Any], variant: dict[str, Any], ep
     return time.process_time() - began
 
 
+def step_cost(path: Path, clip: dict[str, Any], variant: dict[str, Any]) -> float:
+    """Processor seconds of a step of the fit, its phases in their shares."""
+    with open_video(path) as reader:
+        info, frames = reader.info, list(reader)
+    options = dict(variant.get("fit", {})) | {"size_bytes": clip["bytes"]}
+    encoder = make_encoder(variant["codec"], info, **options)
+    config = encoder.config
+    scheme = encoder.scheme_to_fit(info)
+    network, target = scheme.choose(config, info, frames=len(frames), share=1.0)
+    device = torch.device("cpu")
+    bfloat16 = use_bfloat16(config, device)
+    resident = scheme.clip(frames, info, device)
+    module = scheme.module()(network, config, resident, target_bits=8 * target, bfloat16=bfloat16)
+    optimisers = module.configure_optimizers()
+    indices = torch.arange(config.batch_size)
+    costs = []
+    for quantised in (False, True) if config.coding == "own" else (False,):
+        if quantised:
+            module.quantise_epoch = module.round_epoch = 0
+            module._start_quantising()
+        for step in range(TIMED_STEPS + 2):
+            if step == 2:  # what is done once is behind
+                began = time.process_time()
+            module._loss(indices, 1)[1].backward()
+            for optimiser in optimisers:
+                optimiser.step()
+                optimiser.zero_grad(set_to_none=True)
+        costs.append((time.process_time() - began) / TIMED_STEPS)
+    share = config.quantise_from if len(costs) == 2 else 1.0
+    return TRAINER_SECONDS + costs[0] * share + costs[-1] * (1 - share)
+
+
 def run(path: Path, clip: dict[str, Any], variant: dict[str, Any], folder: Path) -> dict[str, Any]:
     """One variant on one clip."""
     out = folder / "fit.nvc"
     batch = variant.get("fit", {}).get("batch_size", 2)
     per_epoch = math.ceil(clip["frames"] / batch)
-    short, longer = (math.ceil(steps / per_epoch) for steps in CALIBRATION)
-    cost = [fit(path, out, clip, variant, epochs) for epochs in (short, longer)]
-    per_step = max(cost[1] - cost[0], 1e-3) / ((longer - short) * per_epoch)
+    per_step = step_cost(path, clip, variant)
     epochs = max(10, round(variant["seconds"] / per_step / per_epoch))
     seconds = fit(path, out, clip, variant, epochs)
     stats = compare_file(path, out)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from nvc.bitstream.units import Unit
+from nvc.inr.config import MAX_VALUES
 from nvc.inr.fit_config import FitConfig
 from nvc.inr.groups import Group, ResidentClip
 from nvc.inr.quantised import Base, QuantisedGroup
@@ -24,6 +25,10 @@ from nvc.inr.state import FinishedGroup, FitState
 from nvc.video.frames import Frame, VideoInfo
 
 Progress = Callable[[Any], None]
+
+PSNR_ATTEMPTS = 5
+PSNR_SLACK = 0.15  # dB under the PSNR asked for that a fit may end
+DB_A_DOUBLING = 2.5  # what twice the values are taken to gain, a little less than they do
 
 
 class Scheme(Protocol):
@@ -183,7 +188,32 @@ def fit_chain_alone(job: ChainJob, chain: PackedChain) -> list[FittedGroup]:
 def fit_chain(
     job: ChainJob, chain: PackedChain, progress: Progress | None
 ) -> Iterator[FittedGroup]:
-    """The groups of one chain, one after the other; finished ones come from the saved state."""
+    """The groups of one chain, one after the other; finished ones come from the saved state.
+
+    For a PSNR the chain is fitted again with more values, and without saved state, until it has
+    it: what a network of some size can reach shows in the fit alone.
+    """
+    wanted = job.fit.psnr
+    if wanted is None:
+        yield from _fit_once(job, chain, progress)
+        return
+    job = replace(job, state=None)
+    fitted: list[FittedGroup] = []
+    for _ in range(PSNR_ATTEMPTS):
+        fitted = list(_fit_once(job, chain, progress))
+        frames = sum(group.frames for group in fitted)
+        reached = sum(group.frames * group.stats["psnr_quantised"] for group in fitted) / frames
+        if reached >= wanted - PSNR_SLACK:
+            break
+        growth = min(max(2 ** ((wanted - reached) / DB_A_DOUBLING), 1.3), 4.0)
+        values = min(round(fitted[0].stats["values"] * growth), MAX_VALUES)
+        job = replace(job, fit=replace(job.fit, size_params=values))
+    yield from fitted
+
+
+def _fit_once(
+    job: ChainJob, chain: PackedChain, progress: Progress | None
+) -> Iterator[FittedGroup]:
     fit, scheme = job.fit, job.scheme
     counts = [len(planes) for planes in chain.planes]
     weight = 1 + fit.residual_share * sum(counts[1:]) / counts[0]

@@ -279,6 +279,7 @@ def network_for_size(
     fields of NetworkConfig.
     """
     stride = 2 if parts.get("head") == "yuv420" else 1
+    cells = min(cells, max(8, height * width // 256))  # small pictures want stages too
     strides = choose_strides(-(-height // stride), -(-width // stride), stages, cells)
     if largest_kernel == 3:
         # A stage that does not upsample only adds weights in NeRV.

@@ -42,8 +42,8 @@ class FitConfig:
     optimizer: "muon" (matrices by Muon at matrix_lr, the rest by Adam at lr) or "adam" (Adam at lr
     for all, as published). lr, matrix_lr: None means the optimizer's own default. adam_beta: Adam's
     first beta.
-    embedding: "pooled" (encoder on frames pooled by the first stride), "encoder" (HNeRV's, on
-    whole frames), or "table" (free values).
+    embedding: "pooled" (encoder on frames pooled by the first pool_stages strides), "encoder"
+    (HNeRV's, on whole frames), or "table" (free values).
     prior: what codes the weights: the cheapest of all ("auto"), a histogram of magnitudes a tensor,
     one scale a tensor, one a row and one a column, or the adaptive coder. coding: "paper" rounds to
     8 bits between minimum and maximum after a fit that knows nothing of it, and codes with Huffman.
@@ -76,6 +76,7 @@ class FitConfig:
     warmup: float = 0.1
     loss: Loss = "l2"
     embedding: EmbeddingSource = "pooled"
+    pool_stages: int = 1
     quantise_from: float = 0.65
     noise_share: float = 0.3
     prior: Prior = "auto"
@@ -129,7 +130,11 @@ class FitConfig:
         ):
             _require(0 <= share < 1, f"{name} is {share}; allowed: 0 to under 1")
         _require(1 <= self.group <= MAX_GROUP, f"group is {self.group}; allowed: 1 to {MAX_GROUP}")
-        for name, count in (("anchor-every", self.anchor_every), ("jobs", self.jobs)):
+        for name, count in (
+            ("pool-stages", self.pool_stages),
+            ("anchor-every", self.anchor_every),
+            ("jobs", self.jobs),
+        ):
             _require(count >= 1, f"{name} is {count}; it must be 1 or more")
         for name, part in (
             ("motion", 1.0 if self.motion is None else self.motion),

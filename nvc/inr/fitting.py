@@ -26,6 +26,8 @@ from nvc.inr.quantised import Base, QuantisedGroup
 
 REPORT_SECONDS = 0.5
 COLLAPSE_STEPS = 300  # a shorter fit may well be no better than flat frames
+TOLERANCE = 0.01  # of the target, that a payload may be off it
+TRIMS = 4
 CORRECTIONS = 8  # times the real coder is asked how good the rate estimate is
 
 logger = logging.getLogger("nvc.inr")
@@ -214,6 +216,8 @@ def fit_group(
     _run(trainer, module, saved)
     module.to(device)
     with torch.no_grad():
+        if module.holds_bits:
+            _trim(module, write, target_bytes)
         quantised = module.quantised()
         codes = module.all_codes()
         psnr_final = module.psnr(module.float_network(), codes)
@@ -246,6 +250,15 @@ def fit_group(
         )
     logger.debug("group %d: %s", group, asdict(stats))
     return Base(quantised, source), stats
+
+
+def _trim(module: GroupFit, write: Callable[[Any], bytes], target_bytes: int) -> None:
+    """Move the steps of a fit whose payload is off its target by more than 1 %."""
+    for _ in range(TRIMS):
+        written = len(write(module.quantised()))
+        if abs(written / target_bytes - 1) <= TOLERANCE:
+            return
+        module.shift_steps(8.0 * written)
 
 
 def _run(trainer: lightning.Trainer, module: GroupFit, checkpoint: Path | None) -> None:

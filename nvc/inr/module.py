@@ -73,7 +73,8 @@ class GroupFit(lightning.LightningModule):
         else:
             # The head's stride comes last, so that pooling is by the first stage's alone.
             strides = (*network.strides[:-1], network.strides[-1] * network.head_stride)
-            strides = strides if fit.embedding == "encoder" else strides[1:]
+            pooled = 0 if fit.embedding == "encoder" else fit.pool_stages
+            strides = strides[min(pooled, len(strides) - 1) :]
             self.source = FrameEncoder(strides, channels=network.embedding_channels)
         sizes = [shape.numel() for shape in self.shapes]
         self.quantiser = Quantiser(sizes, shapes=self.shapes if fit.prior == "dual" else None)
@@ -158,7 +159,9 @@ class GroupFit(lightning.LightningModule):
 
     def _loss(self, indices: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(B,) squared errors of the frames, and the loss."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+        # On a CPU the encoder's depthwise convolutions on small maps are slower in bfloat16.
+        small = self.fit_config.embedding == "pooled" and self.device.type == "cpu"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16 and not small):
             codes = self.codes(indices).float()
         if self.current_epoch < self.quantise_epoch:
             return self._errors(self.float_network(), codes, indices)
@@ -311,7 +314,8 @@ class GroupFit(lightning.LightningModule):
 
     @torch.no_grad()
     def _pool_clip(self) -> torch.Tensor:
-        stride = self.network.config.strides[0]
+        strides = self.network.config.strides
+        stride = math.prod(strides[: min(self.fit_config.pool_stages, len(strides) - 1)])
         pooled = [
             functional.avg_pool2d(
                 pad_pictures(self.clip.pictures(index), self.network.config), stride
