@@ -196,6 +196,7 @@ def test_options_of_groups_are_checked():
         ({"residual_share": 0.0}, "residual-share"),
         ({"motion": -1.0}, "motion is -1.0"),
         ({"jobs": 0}, "jobs is 0"),
+        ({"coding": "paper", "anchor_every": 2}, "no residual groups"),
     ]:
         with pytest.raises(UsageError, match=message):
             FitConfig(**options)

@@ -126,6 +126,10 @@ def test_damage_is_refused_or_harmless(fitted):
     many = replace(units[1], frame_count=65_536)
     with pytest.raises(StreamError):
         list(NirvanaCodec().decode([units[0], many], info))
+    for count in (1, 65_536):
+        longer = replace(units[2], frame_count=count)
+        with pytest.raises(StreamError):
+            list(NirvanaCodec().decode([*units[:2], longer], info))
 
 
 def test_a_file_comes_back(tmp_path):

@@ -180,6 +180,8 @@ def _packed(chains: Iterable[list[Group]], total: int | None) -> Iterator[Packed
 def fit_chain_alone(job: ChainJob, chain: PackedChain) -> list[FittedGroup]:
     """fit_chain as a task for a worker: one thread, or one of the machine's GPUs."""
     torch.set_num_threads(1)
+    if job.state is not None and not job.state.folder.is_dir():
+        job = replace(job, state=None)  # another machine, which does not see the folder
     if job.device == "cuda":
         job = replace(job, device=f"cuda:{chain.number % torch.cuda.device_count()}")
     return list(fit_chain(job, chain, None))

@@ -143,6 +143,10 @@ class FitConfig:
         ):
             _require(0 < part < 1e6, f"{name} is {part}; it must be above 0")
         _require(
+            self.coding == "own" or self.anchor_every == 1,
+            "the published coding has no residual groups: leave --anchor-every away",
+        )
+        _require(
             0 < self.capacity <= 1, f"capacity is {self.capacity}; allowed: above 0, at most 1"
         )
         _require(self.seed >= 0, f"seed is {self.seed}; it must be 0 or more")
