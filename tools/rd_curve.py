@@ -15,15 +15,19 @@ import json
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nvc.commands.measure import measure_file
+from nvc.commands.measure import is_stream, measure_file
 from nvc.commands.options import size
 from nvc.evaluation.anchors import encode_anchor, parse_anchor
 from nvc.evaluation.bdrate import bd_rate
+from nvc.evaluation.frame_types import frame_types, stream_sizes
+from nvc.player import Video
+from nvc.video.count import coded_sizes
 from nvc.video.reader import VideoReader
 
 CRFS = {"x264": (18, 24, 30, 36, 42), "x265": (16, 22, 28, 34, 40), "svtav1": (20, 32, 42, 52, 62)}
@@ -47,7 +51,20 @@ def our_point(args: argparse.Namespace, selection: list[str], qp: int) -> dict[s
         options += ["--weights", args.weights, "--threads", str(args.threads), "--no-audio"]
         encoded = nvc("encode", args.clip, made, "--codec", "dhvc", *options, *selection)
         measured = nvc("eval", args.clip, made, *selection, "--threads", str(args.threads))
-    return {**measured, "encode_seconds": encoded["seconds"]}
+        apart = by_type(args, Path(made))
+    return {**measured, **apart, "encode_seconds": encoded["seconds"]}
+
+
+def by_type(args: argparse.Namespace, path: Path) -> dict[str, Any]:
+    """Intra and inter frames of a file apart: bytes of the frames alone, YUV PSNR."""
+    stream = is_stream(path)
+    with ExitStack() as stack:
+        original = stack.enter_context(VideoReader(args.clip, frames=args.frames, crop=args.crop))
+        decoded = stack.enter_context(
+            Video(path, device=args.device) if stream else VideoReader(str(path))
+        )
+        sizes = stream_sizes(path) if stream else coded_sizes(path)
+        return frame_types(original, decoded, original.info, decoded.info, sizes)
 
 
 def anchor_point(args: argparse.Namespace, name: str, crf: float) -> dict[str, Any]:
@@ -58,7 +75,8 @@ def anchor_point(args: argparse.Namespace, name: str, crf: float) -> dict[str, A
         anchor = parse_anchor(name, gop=args.gop)
         made = encode_anchor(reader, reader.info, path, anchor, crf)
         measured = measure_file(args.clip, str(path), frames=args.frames, crop=args.crop)
-    return {**measured, "options": made.options}
+        apart = by_type(args, path)
+    return {**measured, **apart, "options": made.options}
 
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -111,12 +129,19 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     rows = run(args)
 
-    def curve(codec: str) -> tuple[list[float], list[float]]:
-        points = sorted((r["bpp"], r["psnr_yuv"]) for r in rows if r["codec"] == codec)
+    def curve(codec: str, kind: str | None = None) -> tuple[list[float], list[float]]:
+        chosen = [row[kind] if kind else row for row in rows if row["codec"] == codec]
+        points = sorted((point["bpp"], point["psnr_yuv"]) for point in chosen)
         return [p[0] for p in points], [p[1] for p in points]
 
     for name in args.anchors if len(args.qps) > 1 else ():
-        print(f"BD-rate against {name}: {bd_rate(*curve(name), *curve('dhvc')):+.1f} %")
+        whole, intra, inter = (
+            bd_rate(*curve(name, kind), *curve("dhvc", kind)) for kind in (None, "intra", "inter")
+        )
+        print(
+            f"BD-rate against {name}: {whole:+.1f} % "
+            f"(bytes of the frames alone: intra {intra:+.1f} %, inter {inter:+.1f} %)"
+        )
 
 
 if __name__ == "__main__":
