@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -223,6 +224,17 @@ def test_a_length_that_lies_is_cut(made: Made, tmp_path: Path) -> None:
             writer.frame_count = (1 << 31) - 1
     layout = layout_of(liar)
     assert layout.frames == MAX_FRAMES and layout.left_out == (1 << 31) - 1 - MAX_FRAMES
+
+
+def test_a_size_that_lies_is_refused(made: Made, tmp_path: Path) -> None:
+    giant = tmp_path / "giant.nvc"
+    with made.stream.open("rb") as file, giant.open("wb") as out:
+        reader = StreamReader(file)
+        with StreamWriter(out, replace(reader.header, width=16384, height=16384)) as writer:
+            for unit in reader.all_units():
+                writer.write(unit)
+    with pytest.raises(StreamError, match="16384x16384; the page shows up to 35 million pixels"):
+        layout_of(giant)
 
 
 def test_a_stream_without_frames_is_an_error(made: Made, tmp_path: Path) -> None:

@@ -99,8 +99,7 @@ def create_app(engine: Engine, *, hosts: frozenset[str]) -> Starlette:
             yield
         finally:
             preparing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await preparing
+            await asyncio.gather(preparing, return_exceptions=True)
             await engine.close()
 
     routes = [

@@ -15,6 +15,7 @@ from nvc.errors import InputError, StreamError
 
 MAX_PACKETS = 65536
 MAX_FRAMES = 65536
+MAX_PIXELS = 8192 * 4320  # a picture takes some 60 bytes a pixel on its way to the page
 MAX_LAYERS = 16
 BLENDS = 4  # pictures for each frame, where the codec makes frames between frames
 # First bytes of a FRAME payload of dhvc (docs/bitstream.md): bit 7 of the second of layer 0.
@@ -143,6 +144,12 @@ def read_layout(reader: StreamReader) -> Layout:
     StreamError when there is nothing to show.
     """
     packets: list[Packet] = []
+    header = reader.header
+    if header.coded_width * header.coded_height > MAX_PIXELS:
+        raise StreamError(
+            f"{reader.name}: its pictures are {header.width}x{header.height}; the page shows up to "
+            f"{MAX_PIXELS / 1e6:.0f} million pixels"
+        )
     for unit in reader.all_units():
         if unit.type not in FRAME_TYPES or unit.track:
             continue
@@ -169,15 +176,15 @@ def read_layout(reader: StreamReader) -> Layout:
     if not packets or not frames:
         raise StreamError(reader.damage or f"{reader.name}: there are no frames in it")
     keys = sorted({packet.start for packet in packets if packet.key} | {0})
-    codec = CODECS.get(reader.header.codec)
+    codec = CODECS.get(header.codec)
     layered = codec is not None and codec.layered
     return Layout(
-        header=reader.header,
+        header=header,
         size=reader.size or 0,
         frames=frames,
         packets=tuple(packets),
         layered=layered,
-        strides=_strides(reader.header) if layered else (),
+        strides=_strides(header) if layered else (),
         damage=reader.damage,
         has_audio=reader.has_audio,
         left_out=there - frames,

@@ -113,7 +113,7 @@ nvc.Controls = class {
     const unit = layout.layered ? "unit" : "group";
     const words = scene.loss
       ? `Draw ${scene.seed}: ${figures.counts.l} of ${nvc.format.plural(sent, unit)} lost before the decoder.`
-      : `A ${unit} that is lost never reaches the decoder, which conceals it.`;
+      : `A ${unit} that is lost never reaches the decoder${layout.layered ? ", which conceals it." : "; the last picture before it stays."}`;
     document.getElementById("loss-note").textContent = words;
   }
 

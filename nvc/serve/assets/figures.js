@@ -47,6 +47,11 @@ nvc.Figures = class {
     return (8 * bytes * this.layout.rate) / span;
   }
 
+  // Bits a pixel over the same second.
+  liveBpp(frame) {
+    return this.liveRate(frame) / (this.layout.rate * this.pixels);
+  }
+
   // Of everything that is received, the container's own bytes counted.
   meanBpp() {
     return (8 * this.all) / (this.pixels * this.layout.frames);

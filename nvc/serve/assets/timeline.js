@@ -19,6 +19,8 @@ return class {
     this.legend = document.getElementById("legend");
     this.seek.max = String(layout.frames - 1);
     this.lines = [];
+    this.groups = new Uint32Array(layout.frames); // of an INR file: number of each frame's group
+    layout.packets.forEach(([start, count], number) => this.groups.fill(number, start, start + count));
     this.frame = 0;
     this.due = false;
     new ResizeObserver(() => this.refresh()).observe(this.canvas);
@@ -107,7 +109,8 @@ return class {
         const here = figures.arrived[layer][frame];
         const gone = figures.missing[layer][frame];
         const lost = figures.lost[frame] & (1 << layer);
-        for (const [part, fill] of [[here, tones[Math.min(layer, 3)]], [gone, lost ? hatch : held]]) {
+        const tone = tones[layout.layered ? Math.min(layer, 3) : this.groups[frame] % 2];
+        for (const [part, fill] of [[here, tone], [gone, lost ? hatch : held]]) {
           const tall = sums[frame] ? (whole * part) / sums[frame] : 0;
           context.fillStyle = fill;
           context.fillRect(frame * step, base - tall, Math.max(step - gap, 0.5), tall);
