@@ -12,15 +12,16 @@ from typing import Any, BinaryIO
 
 from nvc.bitstream.reader import StreamReader
 from nvc.bitstream.writer import StreamWriter
-from nvc.codecs import DEFAULT_CODEC, codec_entry, make_encoder, rate_target
+from nvc.codecs import DEFAULT_CODEC, RateTarget, codec_entry, make_encoder, rate_target
 from nvc.device import choose_device, set_threads
 from nvc.errors import InputError, StreamError, UsageError
 from nvc.files import check_output, opened, whole_file
 from nvc.player import Video
 from nvc.stream import StreamFrames, header_of, timed
 from nvc.tracks import encode_tracks
-from nvc.video.count import count_frames
+from nvc.video.count import audio_bytes, count_frames
 from nvc.video.encode import CONTAINERS
+from nvc.video.frames import VideoInfo
 from nvc.video.rawvideo import RawFormat
 from nvc.video.reader import open_video
 from nvc.video.writer import open_writer
@@ -134,6 +135,8 @@ def encode(
         info = reader.info
         if rate is not None and info.frame_count is None:
             info = replace(info, frame_count=_counted(path, start, frames))
+        if rate is not None and rate.kind == "size" and audio and reader.has_audio:
+            rate = _without_audio(rate, path, info, start)
         encoder = make_encoder(
             codec, info, rate=rate, device=chosen, state=state, resume=resume, **options
         )
@@ -155,6 +158,22 @@ def encode(
         seconds=time.monotonic() - began,
         stats=dict(getattr(encoder, "stats", None) or {}),
     )
+
+
+def _without_audio(
+    rate: RateTarget, path: str | os.PathLike[str] | BinaryIO, info: VideoInfo, start: int
+) -> RateTarget:
+    """What a file size leaves to the video; all of it where the audio of a pipe is not known."""
+    if not isinstance(path, (str, os.PathLike)) or not Path(path).is_file():
+        return rate
+    seconds = None if info.frame_count is None else float(info.frame_count / info.frame_rate)
+    sound = audio_bytes(Path(path), start=float(start / info.frame_rate), seconds=seconds)
+    if sound >= rate.value:
+        raise UsageError(
+            f"{path}: its audio alone takes {sound} bytes of the {rate.value:.0f} asked for: "
+            "give a larger --size, or --no-audio"
+        )
+    return replace(rate, value=rate.value - sound)
 
 
 def _counted(path: str | os.PathLike[str] | BinaryIO, start: int, frames: int | None) -> int | None:

@@ -11,8 +11,10 @@ import torch
 from clips import audio_packets, make_frames, video_times, write_clip, write_raw
 from conftest import DIFFICULT_TIMES
 from copy_codec import CopyCodec
+from predictive_weights import write_weights
 
 import nvc
+from nvc.errors import UsageError
 from nvc.video.frames import VideoInfo
 from nvc.video.reader import open_video
 
@@ -233,3 +235,18 @@ def test_a_codec_that_is_not_there_is_a_property_of_the_file(stream, tmp_path, m
     monkeypatch.delitem(nvc.codecs.CODECS, "nerv")
     with pytest.raises(nvc.StreamError, match=r"clip\.nvc: it is coded with nerv, .* hnerv"):
         nvc.decode(stream, tmp_path / "back.mkv")
+
+
+def test_a_file_size_counts_the_audio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The video gets what the audio leaves; audio larger than the file is one clear line."""
+    clip = write_clip(tmp_path / "a.mkv", width=64, height=48, frames=50, audio="flac")
+    weights = write_weights(tmp_path / "weights")
+    monkeypatch.setenv("NVC_WEIGHTS", str(weights.parent))
+    chosen = {"weights": weights.stem, "device": "cpu"}
+    silent = nvc.encode(clip, tmp_path / "s.nvc", qp=30, audio=False, **chosen).bytes
+    sound = sum(len(data) for track in audio_packets(clip) for _, data in track)
+    made = nvc.encode(clip, tmp_path / "a.nvc", size=silent + sound, **chosen)
+    assert made.bytes == pytest.approx(silent + sound, rel=0.08)
+    with pytest.raises(UsageError, match=r"a\.mkv: its audio alone takes \d+ bytes of the 2000"):
+        nvc.encode(clip, tmp_path / "b.nvc", size=2000, **chosen)
+    assert not (tmp_path / "b.nvc").exists()
