@@ -107,8 +107,8 @@ def test_arrays_go_there_and_back_whole(pair: Scheduler) -> None:
     sent.append(sent[3][:, ::2, ::3])  # not contiguous
     tasks = [Task((sent,)), Task((sent[2:4],))]
     (_, first), (_, second) = pair.map(work.negative, tasks)
-    assert [(255 - picture).tolist() for picture in first] == [one.tolist() for one in sent]
-    assert [(255 - picture).tolist() for picture in second] == [one.tolist() for one in sent[2:4]]
+    for picture, original in zip(first + second, sent + sent[2:4], strict=True):
+        assert np.array_equal(255 - picture, original)
     first[3][0] = 0  # may be written to
 
 
