@@ -26,6 +26,7 @@ from nvc.video.frames import Frame, VideoInfo
 
 Progress = Callable[[Any], None]
 
+LEAST_SHARE = 0.5  # of its planned bytes that a group gets when those before it took too many
 PSNR_ATTEMPTS = 5
 PSNR_SLACK = 0.15  # dB under the PSNR asked for that a fit may end
 DB_A_DOUBLING = 2.5  # what twice the values are taken to gain, a little less than they do
@@ -221,14 +222,14 @@ def _fit_once(
     weight = 1 + fit.residual_share * sum(counts[1:]) / counts[0]
     share = None if chain.share is None else chain.share / weight
     network, target = scheme.choose(fit, job.info, frames=counts[0], share=share)
+    planned = [float(target)]
+    planned += [target * fit.residual_share * count / counts[0] for count in counts[1:]]
+    debt = 0.0  # bytes that the groups so far are over their targets
     base: Base | None = None
     for place, (start, planes) in enumerate(zip(chain.starts, chain.planes, strict=True)):
-        own = fit
-        if place:
-            own = fit.for_residual(counts[place])
-            target_now = max(round(target * fit.residual_share * counts[place] / counts[0]), 1)
-        else:
-            target_now = target
+        own = fit if not place else fit.for_residual(counts[place])
+        # What a group is over its target, the next one of the chain is to save.
+        target_now = max(round(max(planned[place] - debt, LEAST_SHARE * planned[place])), 1)
         frames = [
             Frame(tuple(map(torch.from_numpy, frame)), pts=start + number)
             for number, frame in enumerate(planes)
@@ -245,6 +246,7 @@ def _fit_once(
             target=target_now,
             progress=progress,
         )
+        debt += len(finished.payload) - planned[place]
         yield FittedGroup(start, counts[place], finished.payload, not place, finished.stats)
 
 
