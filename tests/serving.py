@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -17,6 +19,18 @@ from clips import write_clip
 from predictive_weights import write_weights
 
 import nvc
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# What of the picture is seen, as one number that any change of it changes.
+PRINT = """() => {
+  const { width, height } = document.getElementById("picture");
+  const copy = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+  copy.drawImage(document.getElementById("picture"), 0, 0);
+  const data = copy.getImageData(0, 0, width, height).data;
+  let hash = 0;
+  for (const value of data) hash = (Math.imul(hash, 31) + value) | 0;
+  return hash;
+}"""
 
 WIDTH, HEIGHT, FRAMES, GOP = 80, 48, 16, 8
 
@@ -98,3 +112,59 @@ def served(path: Path, **options: Any) -> Iterator[Served]:
         yield server
     finally:
         server.close()
+
+
+@contextmanager
+def open_browser() -> Iterator[Any]:
+    """Headless Chromium, Playwright's own or the system's; skips the test where there is none."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as engine:
+        own = Path(engine.chromium.executable_path)
+        found = next(filter(None, map(shutil.which, BROWSERS)), None)
+        if found is None and not own.is_file():
+            pytest.skip("there is no browser: install Debian's chromium, or playwright's")
+        browser = engine.chromium.launch(
+            executable_path=None if own.is_file() else found, args=["--no-sandbox"]
+        )
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class View:
+    """A page and what went on in it."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.problems: list[str] = []
+        self.requests: list[str] = []
+        page.on("console", lambda message: self.problems.append(message.text))
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on("request", lambda request: self.requests.append(request.url))
+
+    def open(self, url: str) -> View:
+        self.page.goto(url)
+        self.page.wait_for_selector("main[aria-busy=false]")
+        return self
+
+    def picture(self) -> int:
+        return self.page.evaluate(PRINT)
+
+    def text(self, name: str) -> str:
+        return self.page.inner_text(f"#{name}")
+
+    def slide(self, name: str, value: int) -> None:
+        script = """(input, value) => {
+          input.value = value;
+          input.dispatchEvent(new Event("input", { bubbles: true }));
+        }"""
+        self.page.locator(f"#{name}").evaluate(script, str(value))
+
+    def wait(self, expression: str) -> None:
+        """Until it holds; asked from here, since the page's policy forbids to evaluate strings."""
+        until = time.monotonic() + 30
+        while not self.page.evaluate(f"Boolean({expression})"):
+            assert time.monotonic() < until, f"it never came to be that {expression}"
+            self.page.wait_for_timeout(20)

@@ -5,48 +5,27 @@ Skipped where there is no browser: Debian's chromium, or one that Playwright ins
 
 from __future__ import annotations
 
-import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import FRAMES, Made, Served, made_stream, served
+from serving import FRAMES, Made, Served, View, made_stream, open_browser, served
 
 from nvc.serve.export import export_page
 
 pytest.importorskip("starlette", reason="the extra 'demo' is not installed")
 pytest.importorskip("uvicorn", reason="the extra 'demo' is not installed")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
-# What of the picture is seen, as one number that any change of it changes.
-PRINT = """() => {
-  const { width, height } = document.getElementById("picture");
-  const copy = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
-  copy.drawImage(document.getElementById("picture"), 0, 0);
-  const data = copy.getImageData(0, 0, width, height).data;
-  let hash = 0;
-  for (const value of data) hash = (Math.imul(hash, 31) + value) | 0;
-  return hash;
-}"""
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as engine:
-        own = Path(engine.chromium.executable_path)
-        found = next(filter(None, map(shutil.which, BROWSERS)), None)
-        if found is None and not own.is_file():
-            pytest.skip("there is no browser: install Debian's chromium, or playwright's")
-        browser = engine.chromium.launch(
-            executable_path=None if own.is_file() else found, args=["--no-sandbox"]
-        )
+    with open_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -59,43 +38,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
 def server(made: Made) -> Iterator[Served]:
     with served(made.stream, reference=str(made.clip)) as server:
         yield server
-
-
-class View:
-    """A page and what went on in it."""
-
-    def __init__(self, page: Any) -> None:
-        self.page = page
-        self.problems: list[str] = []
-        self.requests: list[str] = []
-        page.on("console", lambda message: self.problems.append(message.text))
-        page.on("pageerror", lambda error: self.problems.append(str(error)))
-        page.on("request", lambda request: self.requests.append(request.url))
-
-    def open(self, url: str) -> View:
-        self.page.goto(url)
-        self.page.wait_for_selector("main[aria-busy=false]")
-        return self
-
-    def picture(self) -> int:
-        return self.page.evaluate(PRINT)
-
-    def text(self, name: str) -> str:
-        return self.page.inner_text(f"#{name}")
-
-    def slide(self, name: str, value: int) -> None:
-        script = """(input, value) => {
-          input.value = value;
-          input.dispatchEvent(new Event("input", { bubbles: true }));
-        }"""
-        self.page.locator(f"#{name}").evaluate(script, str(value))
-
-    def wait(self, expression: str) -> None:
-        """Until it holds; asked from here, since the page's policy forbids to evaluate strings."""
-        until = time.monotonic() + 30
-        while not self.page.evaluate(f"Boolean({expression})"):
-            assert time.monotonic() < until, f"it never came to be that {expression}"
-            self.page.wait_for_timeout(20)
 
 
 Opener = Callable[..., View]

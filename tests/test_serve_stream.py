@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from clips import write_clip
 from serving import FRAMES, GOP, Made, made_stream
 
 import nvc
@@ -21,7 +20,6 @@ from nvc.serve.decoder import Abandoned, Decoder
 from nvc.serve.layout import MAX_FRAMES, Layout, read_layout
 from nvc.serve.scene import Scene
 from nvc.serve.sources import StreamSource
-from nvc.serve.tensors import REST, group_tensors
 from nvc.video.frames import Frame
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
@@ -247,32 +245,3 @@ def test_a_stream_without_frames_is_an_error(made: Made, tmp_path: Path) -> None
         pass
     with pytest.raises(StreamError, match=r"empty\.nvc: there are no frames in it"):
         layout_of(empty)
-
-
-@pytest.fixture(scope="module")
-def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two groups of an INR file, hardly fitted."""
-    folder = tmp_path_factory.mktemp("fitted")
-    clip = write_clip(folder / "clip.mkv", width=48, height=32, frames=6)
-    options = {"gop": 3, "epochs": 2, "size": 4000}
-    nvc.encode(clip, folder / "fit.nvc", "hnerv", device="cpu", frames=6, **options)
-    return folder / "fit.nvc"
-
-
-def test_groups_arrive_one_after_the_other(fitted: Path) -> None:
-    layout = layout_of(fitted)
-    assert not layout.layered and layout.layers == 1
-    assert [(packet.start, packet.count) for packet in layout.packets] == [(0, 3), (3, 3)]
-    arrived = [Scene(rate=rate).states(layout) for rate in (1, 60, 100)]
-    assert arrived == ["uu", "au", "aa"]
-
-
-def test_bytes_of_tensors_are_those_of_the_unit(fitted: Path) -> None:
-    layout = layout_of(fitted)
-    for group, packet in enumerate(layout.packets):
-        rows = group_tensors(fitted, group)
-        assert 0 <= packet.bytes - sum(row.bytes for row in rows) < 20
-        assert rows[-1].name == REST and 0 < rows[-1].bytes < packet.bytes
-        assert all(row.values and row.bytes > 0 for row in rows[:-1])
-    with pytest.raises(UsageError, match="group 2 of a file of 2 groups"):
-        group_tensors(fitted, 2)

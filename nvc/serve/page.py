@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 
-SCRIPTS = ("format", "source", "figures", "stage", "timeline", "bytes", "player", "controls", "app")
 _MEDIA_TYPES = {
     ".js": "text/javascript",
     ".css": "text/css",
