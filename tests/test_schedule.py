@@ -141,6 +141,12 @@ def test_what_is_abandoned_is_stopped(pair: Scheduler, tmp_path: Path) -> None:
     assert not late.exists()
 
 
+def test_workers_end_without_a_word(capfd: pytest.CaptureFixture[str]) -> None:
+    with open_scheduler(jobs=2) as scheduler:
+        list(scheduler.map(work.leave_slowly, [Task((number,)) for number in range(3)]))
+    assert capfd.readouterr().err == ""
+
+
 def test_every_task_sees_the_gpu_it_was_given(
     pair: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -228,6 +228,7 @@ def _serve(pipe: Connection, gpu: str | None) -> None:
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             _answer(pipe, _next(pipe))
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to be closed
 
 
 def _next(pipe: Connection) -> Outcome:
@@ -252,7 +253,9 @@ def _answer(pipe: Connection, outcome: Outcome) -> None:
 
 
 def _leave(*_: object) -> None:
-    # An exception, so that what the task has open is closed and what it started is stopped.
+    # An exception, so that what the task has open is closed and what it started is stopped; only
+    # once, so that this is not disturbed itself.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(0)
 
 
