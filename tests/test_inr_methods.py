@@ -32,13 +32,13 @@ def one_thread():
 
 @pytest.mark.parametrize("codec", FRAMEWISE)
 def test_every_method_fits(codec):
-    """Twenty epochs bring each method closer than one, in the planes that are decoded."""
+    """Sixteen epochs bring each method closer than one, in the planes that are decoded."""
     frames, info = make_clip()
     quality = []
-    for epochs in (1, 20):
+    for epochs in (1, 16):
         units, _ = fit_units(frames, info, codec, epochs=epochs, precision="float32")
         quality.append(luma_psnr(frames, list(InrCodec().decode(units, info))))
-    assert quality[1] > quality[0] + 0.2
+    assert quality[1] > quality[0] + 0.08
 
 
 def test_a_fresh_process_decodes_every_method(tmp_path):

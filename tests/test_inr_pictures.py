@@ -97,7 +97,7 @@ def test_a_hole_is_filled(tmp_path):
     path = tmp_path / "mask.y4m"
     with open_writer(str(path), mask_info) as writer:
         writer.write(Frame((mask, chroma, chroma), pts=0))
-    units, _ = fit_units(given, info, epochs=60, ignore_mask=str(path))
+    units, _ = fit_units(given, info, epochs=40, ignore_mask=str(path))
     decoded = list(InrCodec().decode(units, info))
 
     def inside(clip):
@@ -118,6 +118,6 @@ def test_noise_is_smoothed():
         for plane in frame.planes:
             noise = 30 * torch.randn(plane.shape, generator=generator)
             plane.copy_((plane.float() + noise).round().clamp(0, 255).to(torch.uint8))
-    units, _ = fit_units(noisy, info, epochs=60, size_params=3000, loss="l1")
+    units, _ = fit_units(noisy, info, epochs=40, size_params=3000, loss="l1")
     decoded = list(InrCodec().decode(units, info))
     assert luma_psnr(frames, decoded) > luma_psnr(frames, noisy) + 2

@@ -32,7 +32,7 @@ def test_size_is_met(tmp_path, codec):
     """The whole file comes out within 2 % of the bytes asked for."""
     clip = write_clip(tmp_path / "clip.mkv", width=64, height=48, frames=4)
     out = tmp_path / "clip.nvc"
-    nvc.encode(clip, out, codec, size=4000, epochs=30, device="cpu", threads=1)
+    nvc.encode(clip, out, codec, size=4000, epochs=16, device="cpu", threads=1)
     assert out.stat().st_size == pytest.approx(4000, rel=0.02)
 
 
@@ -46,7 +46,7 @@ def test_psnr_is_held():
 def test_lmbda_trades():
     """A larger lambda gives more bytes and a better picture."""
     frames, info = make_clip()
-    options = {"epochs": 50, "size_params": 3000, "quantise_from": 0.1}
+    options = {"epochs": 30, "size_params": 3000, "quantise_from": 0.1}
     small, low = fit_units(frames, info, "inr", lmbda=1.0, **options)
     large, high = fit_units(frames, info, "inr", lmbda=10_000.0, **options)
     assert len(small[1].payload) < 0.9 * len(large[1].payload)
@@ -60,7 +60,7 @@ def test_frames_between_frames():
     whole, _ = make_clip(15, step=1.0)
     # Few levels of time: a network of a high one wiggles between the frames it is fitted to.
     parts = {"time_base_percent": 105, "time_levels": 4}
-    units, _ = fit_units(frames, info, "nerv", epochs=60, network=parts)
+    units, _ = fit_units(frames, info, "nerv", epochs=50, network=parts)
     own = list(InrCodec().decode(units, info))
     double = list(InrCodec().decode(units, info, speed=2))
     assert [frame.pts for frame in double] == list(range(16))
@@ -96,7 +96,7 @@ def test_published_coding_end_to_end():
     """8 bits and Huffman: a file that decodes, near the float network it was rounded from."""
     frames, info = make_clip()
     units, stats = fit_units(
-        frames, info, epochs=40, coding="paper", optimizer="adam", lr=1e-2, embedding="encoder"
+        frames, info, epochs=20, coding="paper", optimizer="adam", lr=1e-2, embedding="encoder"
     )
     decoded = list(InrCodec().decode(units, info))
     assert len(decoded) == 4

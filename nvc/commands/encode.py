@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
     from nvc import api
 
     rates = ("qp", "bitrate", "size", "psnr")
-    own = ("preset", "lmbda", "coding", "ignore_mask")
+    own: tuple[str, ...] = ("preset", "lmbda", "coding", "ignore_mask")
     own += ("gop", "anchor_every", "motion", "epochs", "size_params", "lr", "batch_size", "seed")
     own += ("reset", "jobs", "cluster", "pack", "weights")
     given = {name: getattr(args, name) for name in (*rates, *own)}
