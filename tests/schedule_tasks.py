@@ -91,8 +91,8 @@ def negative(pictures: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def leave_slowly(number: int) -> int:
-    """The process of this task takes a while to end, in Python code, as torch's do."""
-    atexit.register(time.sleep, 0.5)
+    """The process of this task is told to end when it is ending already."""
+    atexit.register(lambda: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(0.1)))
     return number
 
 
