@@ -1,5 +1,6 @@
 """Groups end where the picture moves, chains code what changed, and a killed encode goes on."""
 
+import pickle
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from inr_clips import luma_psnr, make_clip
 
 import nvc
 import nvc.inr.fitting
+import nvc.schedule
 from nvc.errors import StreamError, UsageError
 from nvc.inr.chain import cut_chains
 from nvc.inr.codec import InrCodec
@@ -151,22 +153,42 @@ def test_damaged_residuals_are_refused_or_harmless():
         decode_group(payload[:20], config, 65_536, base)
 
 
-def test_chains_fitted_side_by_side_are_the_same(chained):
+def test_chains_fitted_side_by_side_are_the_same(chained, monkeypatch):
+    """As tasks that have been through pickle, as they go to other processes, they give the same
+    units; every chain is a task, and progress counts frames."""
     frames, info, units, _ = chained
+    sent = []
+
+    class Scheduler:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            return None
+
+        def map(self, function, tasks):
+            for number, task in enumerate(tasks):
+                packed = pickle.dumps((function, task.arguments))
+                sent.append(len(packed))
+                function, arguments = pickle.loads(packed)
+                yield number, pickle.loads(pickle.dumps(function(*arguments)))
+
+    monkeypatch.setattr(nvc.schedule, "open_scheduler", lambda **asked: Scheduler())
     done = []
     codec = InrCodec(replace(CHAINED, jobs=2))
     assert list(codec.encode(frames, info, progress=done.append)) == units
     assert done == [2, 4, 6]
+    assert len(sent) == 2
 
 
 def test_a_killed_encode_loses_no_finished_group(tmp_path, monkeypatch):
     """SIGKILL in the second group: the first comes from the state, with its encoder of codes, and
     the second goes on from its checkpoint; the bytes are those of an encode that ran through."""
-    clip = write_clip(tmp_path / "clip.mkv", width=50, height=34, frames=4)
+    clip = write_clip(tmp_path / "clip.mkv", width=32, height=24, frames=4)
     out, options = (
         tmp_path / "a.nvc",
         {
-            **{"epochs": 16, "size_params": 4000, "gop": 2, "anchor_every": 2, "threads": 1},
+            **{"epochs": 10, "size_params": 3000, "gop": 2, "anchor_every": 2, "threads": 1},
             **{"precision": "float32", "checkpoint_seconds": 0.0, "device": "cpu"},
         },
     )
