@@ -168,3 +168,7 @@ class View:
         while not self.page.evaluate(f"Boolean({expression})"):
             assert time.monotonic() < until, f"it never came to be that {expression}"
             self.page.wait_for_timeout(20)
+
+    def settle(self, expression: str) -> None:
+        """Until it holds and the picture that is asked for is shown."""
+        self.wait(f"({expression}) && !nvc.app.busy && !nvc.app.player.pending")

@@ -84,13 +84,13 @@ def test_the_page_waits_for_groups_and_shows_frames_between(server: Served) -> N
         assert "Group 2 of 2" in view.text("bytes-note") and REST in view.text("shares")
         assert view.page.is_hidden("#layers") and view.page.is_visible("#blend")
         view.slide("blend", 2)
-        view.wait("nvc.app.player.tracks[0].kind === 'blend' && !nvc.app.player.pending")
+        view.settle("nvc.app.player.tracks[0].kind === 'blend'")
         assert any("/blend/" in url for url in view.requests)
         view.slide("rate", 60)
-        view.wait("nvc.app.figures.counts.u === 1 && !nvc.app.player.pending")
+        view.settle("nvc.app.figures.counts.u === 1")
         assert "Group 2 of 2 has not arrived" in view.text("veil")
         assert view.text("rate-out") == "1 of 2 groups"
         view.page.keyboard.press("Home")
-        view.wait("nvc.app.player.frame === 0 && !nvc.app.player.pending")
+        view.settle("nvc.app.player.frame === 0")
         assert view.page.is_hidden("#veil")
         assert view.problems == []

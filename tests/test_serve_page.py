@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import FRAMES, Made, Served, View, made_stream, open_browser, served
+from serving import FRAMES, GOP, Made, Served, View, made_stream, open_browser, served
 
 from nvc.serve.export import export_page
 
@@ -75,27 +75,26 @@ def test_it_loads_and_plays(opened: Opener, server: Served) -> None:
     stopped = view.page.evaluate("nvc.app.player.frame")
     before = view.picture()
     view.page.keyboard.press("ArrowRight")
-    view.wait(f"nvc.app.player.frame === {(stopped + 1) % FRAMES} && !nvc.app.player.pending")
+    view.settle(f"nvc.app.player.frame === {(stopped + 1) % FRAMES}")
     assert view.picture() != before
     assert view.text("place").startswith(f"{(stopped + 1) % FRAMES + 1} / {FRAMES}")
 
 
 def test_every_slider_changes_pictures_and_figures(opened: Opener, server: Served) -> None:
     view = opened(server.url + "#frame=10&seed=2")
-    settled = "!nvc.app.player.pending && nvc.app.figures.states"
     seen = {"whole": (view.picture(), view.text("figures"))}
     view.page.wait_for_timeout(100)  # a viewer who does nothing sees nothing change
     assert seen["whole"] == (view.picture(), view.text("figures"))
     for name, value, back in (("layers", 1, 2), ("rate", 30, 100), ("loss", 40, 0)):
         view.slide(name, value)
-        view.wait(f"nvc.app.controls.scene.{name} === {value} && {settled}")
+        view.settle(f"nvc.app.controls.scene.{name} === {value}")
         view.wait("/dB/.test(document.getElementById('figures').innerText)")
         view.page.wait_for_timeout(50)
         seen[name] = (view.picture(), view.text("figures"))
         if name == "loss":
             break
         view.slide(name, back)
-        view.wait(f"nvc.app.controls.scene.{name} === {back} && {settled}")
+        view.settle(f"nvc.app.controls.scene.{name} === {back}")
     assert len({picture for picture, _ in seen.values()}) == len(seen)
     assert len({figures for _, figures in seen.values()}) == len(seen)
     # The losses: how they fall, another draw, the base protected; all marked in the table.
@@ -104,14 +103,27 @@ def test_every_slider_changes_pictures_and_figures(opened: Opener, server: Serve
     draws = {view.page.evaluate("nvc.app.figures.states")}
     for action in ("b", "n"):
         view.page.keyboard.press(action)
-        view.wait(f"nvc.app.figures.states !== '{max(draws)}' && {settled}")
+        view.settle(f"![{', '.join(map(repr, draws))}].includes(nvc.app.figures.states)")
         draws.add(view.page.evaluate("nvc.app.figures.states"))
     view.page.check("#protect")
-    view.wait("nvc.app.controls.scene.protect === 1 && " + settled)
+    view.settle("nvc.app.controls.scene.protect === 1")
     states = view.page.evaluate("nvc.app.figures.states")
     layers = view.page.evaluate("nvc.app.layout.packets.map((packet) => packet[2])")
     assert all(layer for state, layer in zip(states, layers, strict=True) if state == "l")
     assert "protect=1" in view.page.url
+
+
+def test_bytes_are_watched_arriving(opened: Opener, server: Served) -> None:
+    view = opened(server.url + "#frame=11")
+    view.page.keyboard.press("a")
+    view.settle("nvc.app.controls.scene.rate < 20")
+    assert view.page.evaluate("nvc.app.player.frame") == GOP
+    first, received = view.picture(), view.page.evaluate("nvc.app.figures.received")
+    view.wait("!nvc.app.arriving && nvc.app.controls.scene.rate === 100")
+    view.settle("true")
+    assert view.picture() != first
+    assert view.page.evaluate("nvc.app.figures.received") > received
+    assert view.page.get_attribute("#arrive", "aria-pressed") == "false"
 
 
 def test_the_picture_is_split_against_original_and_x265(opened: Opener, server: Served) -> None:
@@ -122,7 +134,7 @@ def test_the_picture_is_split_against_original_and_x265(opened: Opener, server: 
     for kind in ("reference", "x265"):
         view.page.keyboard.press("c")
         view.wait(f"nvc.app.player.tracks[1]?.kind === '{kind}' && nvc.app.stage.right")
-        view.wait("!nvc.app.player.pending")
+        view.settle("true")
         assert view.page.is_visible("#split")
         pictures.add(view.picture())
         if kind == "x265":
@@ -207,10 +219,10 @@ def test_the_exported_page_needs_no_server(opened: Opener, made: Made, tmp_path:
     view = opened((folder / "index.html").as_uri() + "#frame=9")
     whole = view.text("figures")
     view.slide("layers", 1)
-    view.wait("nvc.app.controls.scene.layers === 1 && !nvc.app.player.pending")
+    view.settle("nvc.app.controls.scene.layers === 1")
     coarse = view.text("figures")
     view.slide("loss", 17)  # the nearest that was exported
-    view.wait("nvc.app.controls.scene.loss === 20 && !nvc.app.player.pending")
+    view.settle("nvc.app.controls.scene.loss === 20")
     assert view.page.evaluate("nvc.app.controls.scene.layers") == 2
     assert len({whole, coarse, view.text("figures")}) == 3
     view.page.keyboard.press("c")

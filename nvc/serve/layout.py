@@ -17,6 +17,7 @@ MAX_PACKETS = 65536
 MAX_FRAMES = 65536
 MAX_PIXELS = 8192 * 4320  # a picture takes some 60 bytes a pixel on its way to the page
 MAX_LAYERS = 16
+MAX_LEAD = 8  # GOPs that are decoded before the one wanted, so that concealment has a past
 BLENDS = 4  # pictures for each frame, where the codec makes frames between frames
 # First bytes of a FRAME payload of dhvc (docs/bitstream.md): bit 7 of the second of layer 0.
 _PACKED = 128
@@ -128,6 +129,7 @@ class Layout:
             "strides": list(self.strides),
             "blends": self.blends,
             "keys": list(self.keys),
+            "lead": MAX_LEAD,
             "packets": [
                 [p.start, p.count, p.layer, p.bytes, int(p.key), int(p.packed)]
                 for p in self.packets

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nvc.errors import InputError, StreamError
-from nvc.serve.layout import Layout
+from nvc.serve.layout import MAX_LEAD, Layout
 from nvc.serve.received import Place, ReceivedReader
 from nvc.serve.scene import ARRIVED, Scene
 from nvc.stream import StreamFrames
 from nvc.video.frames import Frame, VideoInfo
 from nvc.video.reader import open_video
-
-MAX_LEAD = 8  # GOPs that are decoded before the one wanted, so that concealment has a past
 
 
 class Source(Protocol):

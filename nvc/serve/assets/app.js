@@ -33,7 +33,10 @@ nvc.App = class {
       waits: (track, number) => this.waits(track, number),
     });
     this.controls = new nvc.Controls(this.source, layout, this.figures, {
-      onScene: () => this.receive(),
+      onScene: () => {
+        this.arriving = false;
+        this.receive();
+      },
       onCompare: (kind) => this.beside(kind),
       onBlend: (part) => {
         this.part = part;
@@ -94,6 +97,7 @@ nvc.App = class {
       player.seek(Number(event.target.value));
     });
     this.find("sharp").addEventListener("click", () => this.sharp());
+    this.find("arrive").addEventListener("click", () => this.arrive());
     document.addEventListener("keydown", (event) => this.key(event));
     window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.timeline.refresh());
   }
@@ -103,14 +107,23 @@ nvc.App = class {
     const { scene } = this.controls;
     this.since = performance.now();
     this.asking?.abort();
-    this.asking = new AbortController();
-    this.player.set(this.tracks());
+    const asking = new AbortController();
+    this.asking = asking;
+    this.busy = true;
+    if (scene.rate === 100 && !scene.loss) {
+      // Something of every frame is sure to arrive: ask for the picture at once.
+      this.figures.states = null;
+      this.player.set(this.tracks());
+    }
     try {
-      this.figures.receive(await this.source.states(scene, this.asking.signal));
+      this.figures.receive(await this.source.states(scene, asking.signal));
     } catch (error) {
-      if (error.name !== "AbortError") this.stage.say(error.message, true);
+      if (error.name === "AbortError") return;
+      this.stage.say(error.message, true);
+      this.busy = false;
       return;
     }
+    if (this.asking !== asking) return;
     this.controls.describe();
     this.curves();
     this.shares.refresh(this.player.frame);
@@ -118,6 +131,28 @@ nvc.App = class {
     if (this.compare === "x265") this.askX265();
     this.player.set(this.tracks());
     this.writeAddress();
+    this.busy = false;
+  }
+
+  // Hold the key frame and let the bytes come, from few to all of them.
+  async arrive() {
+    const { player, layout, controls } = this;
+    const rest = (time) => new Promise((resolve) => setTimeout(resolve, time));
+    this.arriving = !this.arriving;
+    if (!this.arriving) return;
+    player.play(false);
+    player.seek(layout.keys.filter((key) => key <= player.frame).pop() ?? 0);
+    this.find("arrive").setAttribute("aria-pressed", "true");
+    const steps = this.source.exported ? [10, 25, 50, 75, 100] : [1, 3, 6, 10, 14, 18, 23, 28, 34, 41, 49, 58, 68, 79, 90, 100];
+    for (const rate of steps) {
+      controls.set({ ...controls.scene, rate, layers: layout.layers }, "rate");
+      await this.receive();
+      while (this.arriving && player.pending) await rest(30);
+      if (!this.arriving) break;
+      await rest(220);
+    }
+    this.arriving = false;
+    this.find("arrive").setAttribute("aria-pressed", "false");
   }
 
   tracks() {
@@ -192,8 +227,16 @@ nvc.App = class {
 
   // Frames of a group that has not arrived are waited for, not concealed.
   waits(track, number) {
-    if (this.layout.layered || !["nvc", "blend"].includes(track.kind) || !this.figures.states) return false;
-    return Boolean(this.figures.unsent[number]);
+    if (!["nvc", "blend"].includes(track.kind) || !this.figures.states) return false;
+    if (!this.figures.shows(number)) return true;
+    return !this.layout.layered && Boolean(this.figures.unsent[number]);
+  }
+
+  awaited(frame) {
+    const { packets, layered } = this.layout;
+    const number = packets.findIndex(([start, count]) => frame >= start && frame < start + count);
+    if (layered || number < 0) return `Nothing has arrived yet that frame ${frame + 1} could be made of.`;
+    return `Group ${number + 1} of ${packets.length} has not arrived: ${nvc.format.bytes(packets[number][3])} to go.`;
   }
 
   show(frame, pictures) {
@@ -208,9 +251,8 @@ nvc.App = class {
       this.stage.show(main.bitmap, other?.bitmap ?? null);
       this.stage.say(other?.problem ?? null);
     } else if (main.waiting) {
-      const number = this.layout.packets.findIndex(([start, count]) => frame >= start && frame < start + count);
       this.stage.show(this.stage.left, null);
-      this.stage.say(`Group ${number + 1} of ${this.layout.packets.length} has not arrived: ${nvc.format.bytes(this.layout.packets[number][3])} to go.`, true);
+      this.stage.say(this.awaited(frame), true);
     } else {
       this.stage.say(main.problem, true);
     }
@@ -305,6 +347,7 @@ nvc.App = class {
       End: () => player.seek(layout.frames - 1),
       "[": () => controls.step("rate", -5),
       "]": () => controls.step("rate", 5),
+      a: () => this.arrive(),
       "-": () => controls.step("loss", -1),
       "+": () => controls.step("loss", 1),
       "=": () => controls.step("loss", 1),

@@ -17,6 +17,7 @@ nvc.Figures = class {
     this.lost = new Uint32Array(frames); // a bit for every layer
     this.unsent = new Uint8Array(frames);
     this.received = 0;
+    this.last = -1; // frame of the last unit that arrived
     this.counts = { a: 0, u: 0, l: 0, d: 0 };
     packets.forEach(([start, count, layer, bytes], number) => {
       const state = states[number];
@@ -27,11 +28,19 @@ nvc.Figures = class {
         if (state === "l" || state === "d") this.lost[frame] |= 1 << layer;
         if (state === "u") this.unsent[frame] = 1;
       }
-      if (state === "a") this.received += bytes;
+      if (state !== "a") return;
+      this.received += bytes;
+      this.last = Math.max(this.last, start);
     });
     this.total = packets.reduce((sum, packet) => sum + packet[3], 0);
     this.container = this.layout.bytes - this.total;
     this.all = this.received + this.container;
+  }
+
+  // Whether anything arrived that a decoder could show a frame of; it conceals what is missing.
+  shows(frame) {
+    const gop = this.layout.keys.findLastIndex((key) => key <= frame);
+    return this.last >= this.layout.keys[Math.max(gop - this.layout.lead, 0)];
   }
 
   frameBytes(frame) {
