@@ -53,6 +53,7 @@ class ProcessScheduler(WorkerScheduler):
         self._queue: deque[_Job] = deque()
         self._idle: list[_Worker] = []
         self._busy: dict[Connection, tuple[_Worker, _Job]] = {}
+        self._done: list[tuple[int, Outcome]] = []
 
     def width(self) -> int:
         return self._jobs
@@ -70,8 +71,7 @@ class ProcessScheduler(WorkerScheduler):
         self._start()
 
     def wait(self) -> list[tuple[int, Outcome]]:
-        found: list[tuple[int, Outcome]] = []
-        while not found:
+        while not self._done:
             self._start()
             for pipe in connection.wait(list(self._busy)):
                 worker, job = self._busy[pipe]  # type: ignore[index]
@@ -83,12 +83,14 @@ class ProcessScheduler(WorkerScheduler):
                     continue
                 del self._busy[worker.pipe]
                 self._idle.append(worker)
-                found.append((job.number, outcome))
+                self._done.append((job.number, outcome))
         self._start()
+        found, self._done = self._done, []
         return found
 
     def cancel(self) -> None:
         self._queue.clear()
+        self._done.clear()
         _stop([worker for worker, _ in self._busy.values()])
         self._busy.clear()
 
@@ -143,16 +145,18 @@ class ProcessScheduler(WorkerScheduler):
         return _Worker(gpu)
 
     def _lost(self, worker: _Worker, job: _Job) -> None:
-        """A worker died: its task goes to the head of the queue, or up to the caller."""
+        """A worker died: its task goes to the head of the queue, or is given up."""
         how = worker.end()
         job.deaths += 1
         _LOG.warning("task %d lost its process (%s)", job.number, how)
-        if job.deaths > job.retries:
-            raise WorkerError(
-                f"task {job.number} lost its process {job.deaths} times, the last time {how}; "
-                "too little memory is one reason: try fewer jobs"
-            )
-        self._queue.appendleft(job)
+        if job.deaths <= job.retries:
+            self._queue.appendleft(job)
+            return
+        error = WorkerError(
+            f"task {job.number} lost its process {job.deaths} times, the last time {how}; "
+            "too little memory is one reason: try fewer jobs"
+        )
+        self._done.append((job.number, Outcome(error=error)))
 
 
 class _Worker:
