@@ -182,6 +182,17 @@ def test_a_broken_file_is_words_and_a_good_one_then_a_picture(made: Made, tmp_pa
         assert server.get("").status == 200
 
 
+def test_a_reference_that_is_short_leaves_figures_out(made: Made) -> None:
+    with served(made.stream, reference=str(made.clip), selection={"frames": 3}) as server:
+        scores = [
+            json.loads(server.get(picture_path(server, number)).headers["x-psnr"])
+            for number in (2, 3)
+        ]
+        assert scores[0]["psnr_y"] > 10 and scores[1] == {}
+        answer = server.get(picture_path(server, 3, "reference"))
+        assert answer.status == 422 and "clip.mkv has no such frame" in answer.body.decode()
+
+
 def test_a_reference_of_another_size_is_words(made: Made, tmp_path: Path) -> None:
     other = write_clip(tmp_path / "other.mkv", width=64, height=48, frames=2)
     with served(made.stream, reference=str(other)) as server:

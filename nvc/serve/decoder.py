@@ -100,7 +100,7 @@ class Decoder:
         if found == number:
             return frame
         if found > number:
-            raise StreamError(f"frame {number} cannot be shown: nothing of it arrived")
+            raise StreamError(f"frame {number} cannot be shown: {source.ended}")
         return None
 
     def _run(self, key: Hashable, source: Source, number: int) -> Run:

@@ -138,12 +138,12 @@ class Engine:
         kept = self._pictures.get(key)
         if kept is not None:
             return kept
-        wanted = [self._frame(track, number, gone)]
-        if self.has_reference and track.kind not in ("reference", "blend"):
-            wanted.append(self._frame(REFERENCE, number, gone))
-        frame, *original = await asyncio.gather(*wanted)
+        compared = self.has_reference and track.kind not in ("reference", "blend")
+        frame, original = await asyncio.gather(
+            self._frame(track, number, gone), self._original(number, gone) if compared else _none()
+        )
         info = await self._info(track)
-        versus = (original[0], await self._info(REFERENCE)) if original else None
+        versus = None if original is None else (original, await self._info(REFERENCE))
         picture = await self._run(partial(_paint, frame, info, versus))
         self._pictures.put(key, picture, len(picture.data))
         return picture
@@ -200,6 +200,13 @@ class Engine:
         decoder = self._decoder(track)
         return await decoder.frame(self._key(track), self._make(track), number, gone=gone)
 
+    async def _original(self, number: int, gone: Gone | None) -> Frame | None:
+        """Frame of the reference; None where it is shorter than the stream, or damaged."""
+        try:
+            return await self._frame(REFERENCE, number, gone)
+        except NvcError:
+            return None
+
     async def _info(self, track: Track) -> VideoInfo:
         source = await self._decoder(track).source(self._key(track), self._make(track))
         return source.info
@@ -230,6 +237,10 @@ class Engine:
 
 
 REFERENCE = Track("reference")
+
+
+async def _none() -> None:
+    return None
 
 
 def _read(path: Path) -> Layout:

@@ -16,9 +16,13 @@ from nvc.video.reader import open_video
 
 
 class Source(Protocol):
-    """Something that has frames, and where decoding starts when one of them is wanted."""
+    """Something that has frames, and where decoding starts when one of them is wanted.
+
+    ended: why there is no frame where it gives no more.
+    """
 
     info: VideoInfo
+    ended: str
 
     def entry(self, number: int) -> int:
         """First frame to decode for frame `number`; the same in every call."""
@@ -35,6 +39,8 @@ class StreamSource:
     was shown before. blends: frames made for each of the stream's, where the codec can make frames
     between frames; numbers count those.
     """
+
+    ended = "nothing of it arrived"
 
     def __init__(
         self,
@@ -100,6 +106,7 @@ class VideoSource:
 
     def __init__(self, path: str, **selection: Any) -> None:
         self._path, self._selection = path, selection
+        self.ended = f"{Path(path).name} has no such frame"
         with open_video(path, **selection) as reader:
             self.info = reader.info
 
@@ -130,6 +137,7 @@ class Run:
 
     def __init__(self, source: Source, start: int) -> None:
         self.next = start
+        self._ended = source.ended
         self._frames = source.frames(start)
 
     def step(self) -> tuple[int, Frame]:
@@ -137,7 +145,7 @@ class Run:
         for number, frame in self._frames:
             self.next = number + 1
             return number, frame
-        raise StreamError(f"frame {self.next} cannot be shown: nothing of it arrived")
+        raise StreamError(f"frame {self.next} cannot be shown: {self._ended}")
 
     def close(self) -> None:
         """Give up what it holds open."""
