@@ -116,8 +116,8 @@ def test_noise_is_smoothed():
     generator = torch.Generator().manual_seed(0)
     for frame in noisy:
         for plane in frame.planes:
-            noise = 30 * torch.randn(plane.shape, generator=generator)
+            noise = 40 * torch.randn(plane.shape, generator=generator)
             plane.copy_((plane.float() + noise).round().clamp(0, 255).to(torch.uint8))
     units, _ = fit_units(noisy, info, epochs=40, size_params=3000, loss="l1")
     decoded = list(InrCodec().decode(units, info))
-    assert luma_psnr(frames, decoded) > luma_psnr(frames, noisy) + 2
+    assert luma_psnr(frames, decoded) > luma_psnr(frames, noisy) + 1.5

@@ -37,6 +37,7 @@ from nvc.video.reader import open_video
 from nvc.video.writer import open_writer
 
 TRAINER_SECONDS = 0.002  # what Lightning adds to a step
+TIMED_EPOCHS = (3, 9)
 TIMED_STEPS = 4  # of each phase, whose cost is taken as that of every step
 
 
@@ -121,7 +122,14 @@ def run(path: Path, clip: dict[str, Any], variant: dict[str, Any], folder: Path)
     out = folder / "fit.nvc"
     batch = variant.get("fit", {}).get("batch_size", 2)
     per_epoch = math.ceil(clip["frames"] / batch)
-    per_step = step_cost(path, clip, variant)
+    framewise = variant["codec"] not in ("nirvana", "pfnr")
+    if framewise:
+        per_step = step_cost(path, clip, variant)
+    else:
+        # Their steps are of patches, or of tracks: two short fits tell what an epoch costs.
+        short, longer = (fit(path, out, clip, variant, epochs) for epochs in TIMED_EPOCHS)
+        spread = (TIMED_EPOCHS[1] - TIMED_EPOCHS[0]) * per_epoch
+        per_step = max(longer - short, 0.3 * longer) / spread
     epochs = max(10, round(variant["seconds"] / per_step / per_epoch))
     seconds = fit(path, out, clip, variant, epochs)
     stats = compare_file(path, out)
@@ -133,7 +141,7 @@ def run(path: Path, clip: dict[str, Any], variant: dict[str, Any], folder: Path)
         "bytes": out.stat().st_size,
         "asked": clip["bytes"],
         **stats,
-        **side(out),
+        **(side(out) if framewise else {}),
     }
 
 

@@ -27,7 +27,8 @@ from nvc.video.frames import Frame, VideoInfo
 
 STREAM_OVERHEAD = 140  # bytes of a file besides its PARAMETERS payloads, for --size
 UNIT_OVERHEAD = 20
-PAPER_BITS = 7.3  # of a value under the published coding, with its tables
+PAPER_BITS = 7.8  # of a value under the published coding, and
+PAPER_BYTES = 280  # of its code lengths and ranges
 DECODE_MEMORY = 1 << 30  # bytes of feature maps that frames decoded side by side may take
 
 
@@ -234,7 +235,8 @@ def choose_network(
                 f"--size {fit.size_bytes} is too small: {frames} frames of "
                 f"{info.width}x{info.height} need {least // 4} bytes or more a group"
             )
-        values = max(round(8 * target / bits_per_value), least)
+        tables = 0 if fit.coding == "own" else PAPER_BYTES
+        values = max(round(8 * max(target - tables, 1) / bits_per_value), least)
         return nearest_width(network, frames, values), target
     if fit.size_params is not None:
         network = width_for_parameters(network, frames, fit.size_params)
