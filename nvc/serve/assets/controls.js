@@ -34,7 +34,7 @@ nvc.Controls = class {
     document.getElementById("blend").max = String(layout.blends - 1);
     document.getElementById("blend-out").textContent = "as coded";
     if (!layout.layered) {
-      document.getElementById("rate-note").textContent = "Groups arrive one after the other; each is the network of its frames.";
+      document.getElementById("rate-note").textContent = "Groups come in turn, each the network of its frames.";
       document.getElementById("loss-label").textContent = "Groups lost";
       loss.max = "50";
     }
