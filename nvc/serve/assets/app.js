@@ -31,6 +31,7 @@ nvc.App = class {
       onShow: (frame, pictures) => this.show(frame, pictures),
       onState: () => this.state(),
       waits: (track, number) => this.waits(track, number),
+      likely: () => this.otherLayers(),
     });
     this.controls = new nvc.Controls(this.source, layout, this.figures, {
       onScene: () => {
@@ -163,6 +164,13 @@ nvc.App = class {
       tracks.push({ kind: "x265", scene });
     }
     return tracks;
+  }
+
+  otherLayers() {
+    const { scene } = this.controls;
+    if (scene.rate < 100 || scene.loss || this.part) return [];
+    const others = Array.from({ length: this.layout.layers }, (none, place) => place + 1);
+    return others.map((layers) => ({ kind: "nvc", scene: { ...scene, layers } }));
   }
 
   curves() {

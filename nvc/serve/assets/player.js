@@ -2,9 +2,11 @@
 // Plays tracks side by side: fetches pictures ahead, keeps some, shows them in time.
 
 nvc.Player = class {
-  // onShow(frame, pictures) when pictures of all tracks are there; onState() when anything changes.
-  constructor(source, layout, { onShow, onState, onProblem, waits }) {
-    Object.assign(this, { source, layout, onShow, onState, onProblem, waits });
+  // onShow(frame, pictures) when pictures of all tracks are there; onState() when anything changes;
+  // waits(track, frame) where there is no picture to ask for; likely() are tracks that a viewer who
+  // has stopped may switch to.
+  constructor(source, layout, { onShow, onState, waits, likely }) {
+    Object.assign(this, { source, layout, onShow, onState, waits, likely });
     this.frame = 0;
     this.playing = false;
     this.tracks = [];
@@ -73,6 +75,14 @@ nvc.Player = class {
         if (this.kept.has(place) || this.asked.has(place) || this.waits(track, number)) continue;
         if (this.asked.size >= most) return;
         this.ask(track, number, place);
+      }
+    }
+    if (this.playing || this.pending || this.asked.size) return;
+    for (const track of this.likely()) {
+      const place = `${nvc.trackKey(track)}/${this.frame}`;
+      if (!this.kept.has(place)) {
+        this.ask(track, this.frame, place);
+        return;
       }
     }
   }
