@@ -38,15 +38,13 @@ def load_network(path: Path) -> PredictiveNetwork:
             text = (file.metadata() or {}).get("config")
             if text is None:
                 raise InputError(f"{path}: these are not weights of a predictive network")
-            config = PredictiveConfig.from_dict({"recurrent": False, **json.loads(text)})
+            config = PredictiveConfig.from_dict(json.loads(text))
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: cannot read these weights ({error})") from error
     network = PredictiveNetwork(config)
     try:
-        missing = network.load_state_dict(state, strict=False)
-        if missing.unexpected_keys or any("past" not in key for key in missing.missing_keys):
-            raise RuntimeError(str(missing))
+        network.load_state_dict(state)
     except RuntimeError as error:
         raise InputError(f"{path}: the weights do not fit the network they name") from error
     return network.requires_grad_(False).eval()
