@@ -306,7 +306,7 @@ nvc.App = class {
     }
     rows.push(["last second", live, unit]);
     rows.push(["whole clip", whole, wholeUnit]);
-    rows.push(["bits a pixel", figures.liveBpp(player.frame).toFixed(3), `${figures.meanBpp().toFixed(3)} whole clip`]);
+    rows.push(["bits a pixel", figures.liveBpp(player.frame).toFixed(3), `${figures.meanBpp().toFixed(3)} mean`]);
     rows.push(["received", nvc.format.bytes(figures.all), nvc.format.share(figures.all, this.layout.bytes)]);
     const made = rows.map(([name, value, after]) =>
       nvc.element("div", {}, nvc.element("dt", {}, name), nvc.element("dd", {}, value, nvc.element("small", {}, after))));
