@@ -25,7 +25,7 @@ from nvc.inr.side_by_side import side_by_side
 from nvc.inr.state import open_state
 from nvc.video.frames import Frame, VideoInfo
 
-STREAM_OVERHEAD = 140  # bytes of a file besides its PARAMETERS payloads, for --size
+STREAM_OVERHEAD = 95  # bytes of a file besides its PARAMETERS payloads, for --size
 UNIT_OVERHEAD = 20
 PAPER_BITS = 7.8  # of a value under the published coding, and
 PAPER_BYTES = 280  # of its code lengths and ranges

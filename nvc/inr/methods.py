@@ -82,7 +82,9 @@ METHODS = {
     # Kang et al., ICLR 2024: NeRV's body; the rest is in nvc.inr.pfnr.
     "pfnr": Method(parts=_NERV, fit={"optimizer": "adam", "lr": 2e-3}),
     # The project's own mix; docs/inr.md has the runs it was chosen by.
-    "inr": Method(parts={"head": "yuv420", "stages": 4}, fit={"pool_stages": 2}),
+    "inr": Method(
+        parts={"head": "yuv420", "stages": 4, "activation": "sine"}, fit={"pool_stages": 2}
+    ),
 }
 
 # What a preset changes in the fit of the project's own method.
