@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from clips import write_clip
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from inr_clips import luma_psnr, make_clip
 
@@ -63,6 +63,7 @@ def same(one, other):
     )
 
 
+@settings(max_examples=25)
 @given(st.lists(st.lists(st.booleans(), max_size=200), max_size=4))
 def test_masks_come_back(masks):
     arrays = [np.array(mask, dtype=bool) for mask in masks]
