@@ -159,7 +159,7 @@ def test_files_that_cannot_be_read(clip, stream, tmp_path, capsys) -> None:
         (["encode", str(clip), str(tmp_path / "no" / "a.nvc")], 2, "no folder"),
         (["encode", str(clip), str(stream)], 2, "exists already"),
         ([*encode, "--qp", "3"], 2, "can do: --size"),
-        ([*encode, "--psnr", "30"], 2, "can do: --size"),
+        ([*encode, "--psnr", "500"], 2, "psnr"),
         (["encode", str(clip), "-", "--json"], 2, "both want stdout"),
         (["decode", str(stream), str(tmp_path / "b.docx")], 2, "b.docx"),
     ):

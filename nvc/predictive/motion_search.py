@@ -160,7 +160,11 @@ def _coarse_search(current, reference):
         for c in range(columns):
             top, left = r * _COARSE_BLOCK, c * _COARSE_BLOCK
             bottom, right = min(top + _COARSE_BLOCK, height), min(left + _COARSE_BLOCK, width)
-            best = np.int64(1 << 40)
+            # No more than where nothing moves, so that most places are left after a row or two.
+            best = np.int64(1)
+            for y in range(top, bottom):
+                for x in range(left, right):
+                    best += abs(np.int32(current[y, x]) - np.int32(reference[y, x]))
             for dy in range(-_COARSE_REACH, _COARSE_REACH + 1):
                 if top + dy < 0 or bottom + dy > height:
                     continue

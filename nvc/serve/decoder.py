@@ -24,7 +24,8 @@ class Decoder:
     """Frames of sources, decoded when they are asked for and kept in a cache.
 
     Each step decodes one frame; the steps of all who ask take turns. Runs are gone on with where
-    one stands before the frame that is wanted, between its entry and it.
+    one stands before the frame that is wanted, between its entry and it. No more ask at a time than
+    there are runs: else each would end the run of another, and none would ever arrive.
     """
 
     def __init__(self, cache: ByteCache[Frame], *, name: str) -> None:
@@ -32,6 +33,7 @@ class Decoder:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._sources: OrderedDict[Hashable, Source] = OrderedDict()
         self._runs: OrderedDict[tuple[Hashable, int], Run] = OrderedDict()
+        self._turns = asyncio.Semaphore(MAX_RUNS - 1)  # one is left for what is prepared
         self.waiting = 0
 
     async def frame(
@@ -50,10 +52,13 @@ class Decoder:
         self.waiting += 1
         try:
             found = self._cache.get((key, number))
-            while found is None:
-                if gone is not None and await gone():
-                    raise Abandoned
-                found = await self.step(key, make, number)
+            if found is not None:
+                return found
+            async with self._turns:
+                while found is None:
+                    if gone is not None and await gone():
+                        raise Abandoned
+                    found = await self.step(key, make, number)
             return found
         finally:
             self.waiting -= 1

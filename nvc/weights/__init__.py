@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from functools import lru_cache
 from pathlib import Path
 
 from nvc.errors import InputError
@@ -15,6 +16,12 @@ MAX_BYTES = 1 << 30
 
 def hash_of(path: Path) -> bytes:
     """First 8 bytes of the SHA-256 of a weights file: what a stream header names it by."""
+    stat = path.stat()
+    return _hash_of(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=64)
+def _hash_of(path: Path, changed: int, size: int) -> bytes:
     return hashlib.sha256(path.read_bytes()).digest()[:8]
 
 
