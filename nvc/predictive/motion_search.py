@@ -8,6 +8,8 @@ The decoder sees nothing of this: any field is valid.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ REACH = 64  # largest displacement in samples
 _SHRINK = 4
 _COARSE_BLOCK = 8
 _COARSE_REACH = REACH // _SHRINK
+_TWO_BANDS = 128  # rows of blocks from which the upper and lower half are searched side by side
 
 
 def _cubic_taps() -> NDArray[np.float32]:
@@ -186,15 +189,15 @@ def _coarse_search(current, reference):
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _search(current, reference, coarse, previous, weight, taps):
+def _search(current, reference, coarse, previous, weight, taps, field, begin):
+    """Fill field (rows, columns, 2), the band of block rows from `begin` on; previous likewise."""
     height, width = current.shape
-    rows, columns = height // BLOCK, width // BLOCK
-    field = np.zeros((rows, columns, 2), np.int32)
+    rows, columns = field.shape[0], field.shape[1]
     candidates = np.zeros((12, 2), np.int64)
     known = np.zeros((4, 2), np.int64)
     for r in range(0, rows, 2):
         for c in range(0, columns, 2):
-            top, left = r * BLOCK, c * BLOCK
+            top, left = (begin + r) * BLOCK, c * BLOCK
             size = 2 * BLOCK
             _know(known, field, r, c, 2)
             candidates[:4] = known
@@ -204,9 +207,10 @@ def _search(current, reference, coarse, previous, weight, taps):
                 n += 1
             candidates[n] = previous[r, c, 0], previous[r, c, 1]
             n += 1
-            cr, cc = r // 4, c // 4
+            cr, cc = (begin + r) // 4, c // 4
+            below = (begin + r) % 4 >= 2
             for k in range(3):
-                kr = min(max(cr + (k == 1) * (1 if r % 4 >= 2 else -1), 0), coarse.shape[0] - 1)
+                kr = min(max(cr + (k == 1) * (1 if below else -1), 0), coarse.shape[0] - 1)
                 kc = min(max(cc + (k == 2) * (1 if c % 4 >= 2 else -1), 0), coarse.shape[1] - 1)
                 candidates[n] = coarse[kr, kc, 0] * 16, coarse[kr, kc, 1] * 16
                 n += 1
@@ -235,7 +239,7 @@ def _search(current, reference, coarse, previous, weight, taps):
             split_cost = np.float32(2 * weight)
             for k in range(4):
                 sr, sc = r + k // 2, c + k % 2
-                stop, sleft = sr * BLOCK, sc * BLOCK
+                stop, sleft = (begin + sr) * BLOCK, sc * BLOCK
                 _know(known, field, sr, sc, 1)
                 candidates[:4] = known
                 candidates[4] = mvx, mvy
@@ -264,7 +268,6 @@ def _search(current, reference, coarse, previous, weight, taps):
                 for k in range(4):
                     field[r + k // 2, c + k % 2, 0] = mvx
                     field[r + k // 2, c + k % 2, 1] = mvy
-    return field
 
 
 def _shrunk(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -297,4 +300,20 @@ def search_motion(
         previous = np.zeros((height // BLOCK, width // BLOCK, 2), np.int32)
     coarse = _coarse_search(_shrunk(current), _shrunk(reference))
     padded = np.pad(reference, MARGIN, mode="edge")
-    return _search(current, padded, coarse, previous, np.float32(weight), _TAPS)
+    field = np.zeros((height // BLOCK, width // BLOCK, 2), np.int32)
+
+    def search(begin: int, end: int) -> None:
+        _search(
+            current, padded, coarse, previous[begin:end], np.float32(weight), _TAPS,
+            field[begin:end], begin,
+        )  # fmt: skip
+
+    half = len(field) // 4 * 2
+    if len(field) < _TWO_BANDS:
+        search(0, len(field))
+    else:
+        # The lower half knows no vector of the upper one: two threads, whatever their number.
+        with ThreadPoolExecutor(2) as pool:
+            for done in [pool.submit(search, 0, half), pool.submit(search, half, len(field))]:
+                done.result()
+    return field
