@@ -1,9 +1,8 @@
 """Frames become units by a fit and come back from them: sizes, depths, groups, seeds, threads."""
 
-from fractions import Fraction
-
 import pytest
 import torch
+from inr_clips import luma_psnr, make_clip
 
 from nvc.bitstream.units import Unit, UnitType
 from nvc.errors import InputError, StreamError, UsageError
@@ -12,7 +11,7 @@ from nvc.inr.config import network_for_size
 from nvc.inr.fit_config import FitConfig
 from nvc.inr.groups import cut_groups
 from nvc.inr.network import parameter_count
-from nvc.video.frames import ColorInfo, Frame, VideoInfo
+from nvc.video.frames import Frame
 
 
 @pytest.fixture(autouse=True)
@@ -24,45 +23,10 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def make_clip(count=4, height=40, width=60, chroma="420", bit_depth=8):
-    """Coloured waves that drift from frame to frame."""
-    info = VideoInfo(
-        width=width,
-        height=height,
-        chroma=chroma,
-        bit_depth=bit_depth,
-        frame_rate=Fraction(25),
-        time_base=Fraction(1, 25),
-        frame_count=count,
-        color=ColorInfo(matrix=6),
-    )
-    frames = []
-    for number in range(count):
-        planes = []
-        for index, (rows, columns) in enumerate(info.plane_shapes()):
-            y = torch.arange(rows)[:, None] / rows
-            x = torch.arange(columns)[None] / columns
-            wave = torch.sin(6 * (x + index * y) + 0.4 * number) * torch.cos(4 * y + 0.2 * number)
-            samples = (128 + 70 * wave) * 2 ** (bit_depth - 8)
-            planes.append(samples.round().to(torch.int32).to(info.sample_dtype))
-        frames.append(Frame(tuple(planes), pts=number))
-    return frames, info
-
-
 def encode(frames, info, **options):
     settings = {"epochs": 2, "size_params": 4000, "precision": "float32"} | options
     codec = InrCodec(FitConfig(**settings))
     return list(codec.encode(frames, info)), codec.stats
-
-
-def luma_psnr(one, two, peak=255):
-    error = torch.stack(
-        [
-            (a.planes[0].to(torch.float32) - b.planes[0].to(torch.float32)).square().mean()
-            for a, b in zip(one, two, strict=True)
-        ]
-    )
-    return float(10 * torch.log10(peak**2 / error).mean())
 
 
 def test_fit_is_close_and_quantisation_cheap():
@@ -85,7 +49,7 @@ def test_fit_is_close_and_quantisation_cheap():
 )
 def test_every_format_comes_back_in_kind(chroma, depth, height, width):
     """Odd sizes, chroma formats and bit depths decode to planes of the source's shapes."""
-    frames, info = make_clip(2, height, width, chroma, depth)
+    frames, info = make_clip(2, height, width, chroma=chroma, bit_depth=depth)
     units, _ = encode(frames, info)
     decoded = list(InrCodec().decode(units, info))
     for frame, source in zip(decoded, frames, strict=True):

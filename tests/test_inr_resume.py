@@ -4,7 +4,8 @@ import signal
 
 import pytest
 import torch
-from test_inr_codec import make_clip, one_thread  # noqa: F401
+from inr_clips import make_clip
+from test_inr_codec import one_thread  # noqa: F401
 
 import nvc.inr.fitting
 from nvc.errors import InputError, NvcError, UsageError
