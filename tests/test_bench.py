@@ -334,8 +334,8 @@ def test_points_are_done_for_real_and_once(tmp_path: Path, monkeypatch, capsys) 
         assert row["bytes"] == file.stat().st_size
         assert row["bpp"] == pytest.approx(8 * row["bytes"] / (4 * 64 * 64))
         # The same figures as from the file itself, decoded anew.
-        again = measure_file(str(clip), str(file), frames=4)
-        for name in ("frames", "psnr_y", "psnr_yuv", "psnr_rgb"):
+        again = measure_file(str(clip), str(file), frames=4, coded=str(file))
+        for name in ("bytes", "frames", "psnr_y", "psnr_yuv", "psnr_rgb", "intra", "inter"):
             assert row[name] == pytest.approx(again[name])
         assert row["protocol"] == "4f-gop32-whole"
         assert row["decode"]["peak_memory"] > 50 << 20

@@ -18,7 +18,14 @@ from nvc.commands.report import busiest_part, nearest_in_bytes
 from nvc.errors import InputError, UsageError
 from nvc.evaluation.report_curves import Curve, CurvePoint, grouped
 from nvc.evaluation.report_published import read_published
-from nvc.evaluation.report_tables import bd_table, delta, markdown_table, speed_table
+from nvc.evaluation.report_tables import (
+    bd_table,
+    contender_table,
+    delta,
+    markdown_table,
+    points_table,
+    speed_table,
+)
 
 TAKEN = {"seconds": 2.0, "process_seconds": 3.0, "cpu_seconds": 4.0, "peak_memory": 500_000_000}
 KINDS = {"x264-medium": "anchor", "x265-medium": "anchor", "mine": "file"}
@@ -129,6 +136,26 @@ def test_protocols_and_weights_are_never_mixed() -> None:
     assert group.outdated == {"dhvc": 8}
     assert [entry["bpp"] for entry in group.of("dhvc")] == [0.5]
     assert len(group.of("hnerv")) == 8
+
+
+def test_kinds_of_frames_have_their_own_curves() -> None:
+    rows = [
+        row(label, "one", number, 0.1 * 2**number, 30 + 2 * number, intra=intra)
+        for label, factor in (("x264-medium", 1.0), ("dhvc", 0.5))
+        for number in range(4)
+        for intra in [{"bpp": factor * 2**number, "psnr_yuv": 31 + 2 * number, "frames": 1}]
+    ]
+    (group,) = grouped([*rows, row("x265-medium", "one", 0, 0.1, 30, intra=None)])
+    table = contender_table(group, "dhvc", "psnr_yuv").splitlines()
+    assert table[0] == "| BD-rate of dhvc against | x264-medium | x265-medium |"
+    assert table[2:] == ["| one | +0.0 % | - |", "| **mean** | +0.0 % | - (0 of 1) |"]
+    table = contender_table(group, "dhvc", "intra_psnr_yuv").splitlines()
+    assert table[2:] == ["| one | -50.0 % |", "| **mean** | -50.0 % |"]
+    assert contender_table(group, "dhvc", "inter_psnr_yuv") == ""
+    assert (
+        points_table(group, "dhvc").splitlines()[2].startswith("| one | 3 | 4000 | 0.8000 | 35.00")
+    )
+    assert " | 4.0000 / 37.00 | " in points_table(group, "dhvc")
 
 
 def test_seeds_become_error_bars_and_sequences_a_mean() -> None:
@@ -263,7 +290,12 @@ def test_a_page_that_needs_nothing_else(tmp_path: Path, capsys) -> None:
     (group,) = json.loads((out / "report.json").read_text())["groups"]
     assert group["labels"] == ["dhvc", "hnerv", "x264-medium", "x265-medium"]
     assert group["bd"][0]["means"]["dhvc"]["sequences"] == [2, 2]
+    assert main([*command, "--pictures", "none", "--of", "dhvc"]) == 0
+    printed = capsys.readouterr().out
+    assert "| BD-rate of dhvc against | x264-medium | x265-medium |" in printed
+    assert len(re.findall(r"^\| (one|two) \| \d ", printed, re.MULTILINE)) == 8  # every point of it
     for bad, message in (
+        (["--of", "av2"], "--of av2: no result is called that"),
         (["--pictures", "three"], "no sequence is called three; there are: one, two"),
         (["--metric", "lpips"], "measure 'lpips' is not known"),
     ):

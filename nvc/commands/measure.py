@@ -10,8 +10,10 @@ from nvc.bitstream.header import MAGIC
 from nvc.device import choose_device, set_threads
 from nvc.errors import InputError
 from nvc.evaluation.compare import compare, rgb_info
+from nvc.evaluation.frame_types import stream_sizes
 from nvc.player import Video
 from nvc.video.color import yuv_to_rgb
+from nvc.video.count import coded_sizes
 from nvc.video.rawvideo import RawFormat
 from nvc.video.reader import open_video
 
@@ -37,16 +39,25 @@ def measure_file(
     device: str = "cpu",
     threads: int | None = None,
     raw: RawFormat | None = None,
+    coded: str | None = None,
 ) -> dict[str, Any]:
     """The figures of ``nvc eval``: all of ``file`` against the chosen part of ``reference``.
+
+    coded: the file that ``file`` was decoded from, whose bytes count, and whose intra and inter
+    frames are then told apart.
 
     Raises InputError when they do not match in size or number of frames.
     """
     chosen = choose_device(device)
     set_threads(threads)
     path = Path(file)
-    if not path.is_file():
-        raise InputError(f"{file}: no such file")
+    origin = path if coded is None else Path(coded)
+    for one in (path, origin):
+        if not one.is_file():
+            raise InputError(f"{one}: no such file")
+    sizes = None
+    if coded is not None:
+        sizes = stream_sizes(origin) if is_stream(origin) else coded_sizes(origin)
     with ExitStack() as stack:
         original = stack.enter_context(
             open_video(reference, start=start, frames=frames, crop=crop, device=chosen, raw=raw)
@@ -59,7 +70,8 @@ def measure_file(
             decoded,
             original.info,
             decoded.info,
-            file_bytes=path.stat().st_size,
+            file_bytes=origin.stat().st_size,
+            coded=sizes,
             device=chosen,
         )
 

@@ -55,11 +55,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="reference of the BD tables; again for more (default: every anchor)",
     )
     parser.add_argument(
+        "--of",
+        metavar="LABEL",
+        help="print the tables of this contender, anchors side by side, and every point of it; "
+        "they are then in tables.md too",
+    )
+    parser.add_argument(
         "--metric",
         action="append",
         metavar="NAME",
-        help="psnr_yuv, psnr_rgb, psnr_y, psnr_u, psnr_v, ms_ssim or vmaf; again for more, the "
-        "first foremost (default: those there are)",
+        help="psnr_yuv, psnr_rgb, psnr_y, psnr_u, psnr_v, ms_ssim or vmaf, or such as "
+        "intra_psnr_yuv and inter_ms_ssim, of these frames alone; again for more, the first "
+        "foremost (default: those of whole files there are)",
     )
     parser.add_argument(
         "--published",
@@ -105,11 +112,17 @@ def run(args: argparse.Namespace) -> int:
         for table in part.tables:
             name = METRICS[table.metric][0]
             tables.append(f"{part.group.name}, {name}\n\n{markdown_table(table)}\n")
-    _write(out / "tables.md", "\n".join(tables))
+    own = [text for part in parts for text in _tables_of(part, args.of, metrics)]
+    if args.of and not own:
+        raise UsageError(f"--of {args.of}: no result is called that")
+    _write(out / "tables.md", "\n".join([*own, *tables]))
     summary = {"out": str(out), "groups": [_summary(part) for part in parts]}
     _write(out / "report.json", json.dumps(options.finite(summary), indent=1) + "\n")
     if args.json:
         options.print_json(summary)
+        return 0
+    if own:
+        print("\n".join(own), end=f"\n{out / 'index.html'}\n")
         return 0
     for part in parts:
         first = [table for table in part.tables if table.metric == part.tables[0].metric]
@@ -117,6 +130,20 @@ def run(args: argparse.Namespace) -> int:
             print(f"\n{part.group.name}, {METRICS[table.metric][0]}\n\n{markdown_table(table)}")
     print(f"\n{out / 'index.html'}")
     return 0
+
+
+def _tables_of(part: GroupPart, label: str | None, metrics: list[str]) -> list[str]:
+    """Markdown of one contender: against every anchor by each measure, and its points."""
+    from nvc.evaluation.report_curves import METRICS
+    from nvc.evaluation.report_tables import contender_table, points_table
+
+    if label not in part.group.labels:
+        return []
+    found = []
+    for metric in metrics:
+        if table := contender_table(part.group, label, metric):
+            found.append(f"{part.group.name}, {METRICS[metric][0]}\n\n{table}\n")
+    return [*found, f"{part.group.name}, points\n\n{points_table(part.group, label)}\n"]
 
 
 def _write(path: Path, text: str) -> None:

@@ -87,14 +87,12 @@ def _done(point: Point, folder: Path, work: Path) -> dict[str, Any]:
         decode = _step(commands["decode"], work, "decode", point.threads)
         commands["measure"] = [
             *_NVC, "eval", point.clip.source, str(decoded), *point.protocol.selection(),
-            "--threads", str(point.threads), "--json",
+            "--coded", str(coded), "--threads", str(point.threads), "--json",
         ]  # fmt: skip
         measured = _step(commands["measure"], work, "measure", point.threads)["result"]
         by_ffmpeg, vmaf = _vmaf(point, decoded, work)
     finally:
         decoded.unlink(missing_ok=True)
-    size = coded.stat().st_size
-    frames, pixels = measured["frames"], measured["width"] * measured["height"]
     if point.file is None:
         coded.replace(kept)
     else:
@@ -117,9 +115,6 @@ def _done(point: Point, folder: Path, work: Path) -> dict[str, Any]:
         "seed": point.seed,
         "fingerprint": point.fingerprint,
         **measured,
-        "bytes": size,
-        "bpp": 8 * size / (frames * pixels),
-        "kbps": 8 * size * measured["fps"] / frames / 1000,
         "vmaf": vmaf,
         # Of an encode that was resumed only the last part was timed.
         "encode": None if encode is None or resumed else _taken(encode),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from nvc.errors import InputError
+from nvc.evaluation.frame_types import frame_types
 from nvc.evaluation.metrics import float_psnr, plane_ms_ssim, plane_psnr, psnr_yuv
 from nvc.video.color import yuv_to_rgb
 from nvc.video.frames import Frame, VideoInfo
@@ -108,13 +109,15 @@ def compare(
     decoded_info: VideoInfo,
     *,
     file_bytes: int,
+    coded: Sequence[tuple[int, bool]] | None = None,
     device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
     """The figures of ``nvc eval`` for all frames of both videos, which must be as many.
 
     ``file_bytes`` is the size of the whole file the decoded frames came from; bpp and kbps follow
-    from it, kbps at the reference's average frame rate. PSNR is averaged over frames. Raises
-    InputError when the videos differ in size or number of frames, or hold none.
+    from it, kbps at the reference's average frame rate. PSNR is averaged over frames.
+    ``coded``, of each frame its bytes and whether it is intra, adds what ``frame_types`` finds.
+    Raises InputError when the videos differ in size or number of frames, or hold none.
     """
     sizes = [(info.width, info.height) for info in (reference_info, decoded_info)]
     if sizes[0] != sizes[1]:
@@ -123,6 +126,7 @@ def compare(
             f"{sizes[1][1]}: give --crop as it was given to encode"
         )
     means = _Means()
+    kept = []
     for original, other in zip_longest(reference, decoded):
         if original is None or other is None:
             which = "reference" if original is None else "file"
@@ -132,6 +136,8 @@ def compare(
             )
         scores = frame_scores(original.to(device), other.to(device), reference_info, decoded_info)
         means.add(scores)
+        if coded is not None:
+            kept.append(scores)
     if not means.count:
         raise InputError("there are no frames to compare")
     width, height = sizes[0]
@@ -146,4 +152,5 @@ def compare(
         "bpp": bits / (means.count * width * height),
         "kbps": bits * float(rate) / means.count / 1000,
         **means.means(),
+        **({} if coded is None else frame_types(kept, coded, width * height)),
     }

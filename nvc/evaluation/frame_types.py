@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nvc.bitstream.reader import StreamReader
 from nvc.bitstream.units import UnitType
-from nvc.errors import InputError
-from nvc.evaluation.compare import plane_scores
-from nvc.video.frames import Frame, VideoInfo
+
+KINDS = ("intra", "inter")
+#: What is told of each kind, beside the number of frames and their bits per pixel.
+MEASURES = ("psnr_y", "psnr_yuv", "ms_ssim")
 
 
 def stream_sizes(path: Path) -> list[tuple[int, bool]]:
     """Bytes of the units of each frame of an .nvc file of one unit a frame and layer, and its type.
 
-    True marks an intra frame. Raises StreamError.
+    True marks an intra frame. Empty for a stream without such units. Raises StreamError.
     """
     sizes: dict[int, int] = {}
     keys: set[int] = set()
@@ -30,33 +31,32 @@ def stream_sizes(path: Path) -> list[tuple[int, bool]]:
 
 
 def frame_types(
-    reference: Iterable[Frame],
-    decoded: Iterable[Frame],
-    reference_info: VideoInfo,
-    decoded_info: VideoInfo,
-    sizes: list[tuple[int, bool]],
-) -> dict[str, dict[str, Any]]:
-    """Of "intra" and "inter" frames: number, bpp of their coded bytes alone, mean YUV PSNR in dB.
+    scores: Sequence[dict[str, float | None]], coded: Sequence[tuple[int, bool]], pixels: int
+) -> dict[str, dict[str, Any] | None]:
+    """Of "intra" and "inter" frames: number, bpp of their coded bytes alone, means of MEASURES.
 
-    sizes: bytes and whether intra, of each frame in order. Raises InputError when these are not as
-    many as the frames.
+    scores: of each frame in order; coded: its bytes, and whether it is intra; pixels: of a frame.
+    A kind without frames is None; both are where these are not as many as the frames, as of a fit
+    of many frames at once.
     """
-    pixels = reference_info.width * reference_info.height
-    found: dict[str, list[tuple[int, float]]] = {"intra": [], "inter": []}
-    shown = [
-        plane_scores(original, other, reference_info, decoded_info)["psnr_yuv"] or 0.0
-        for original, other in zip(reference, decoded, strict=True)
-    ]
-    if len(shown) != len(sizes):
-        raise InputError(f"{len(sizes)} coded frames, but {len(shown)} are shown")
-    for psnr, (size, intra) in zip(shown, sizes, strict=True):
-        found["intra" if intra else "inter"].append((size, psnr))
-    return {
-        kind: {
-            "frames": len(rows),
-            "bpp": 8 * sum(size for size, _ in rows) / pixels / len(rows),
-            "psnr_yuv": sum(psnr for _, psnr in rows) / len(rows),
-        }
-        for kind, rows in found.items()
-        if rows
-    }
+    found: dict[str, dict[str, Any] | None] = dict.fromkeys(KINDS)
+    if len(scores) != len(coded):
+        return found
+    for kind in KINDS:
+        rows = [
+            (size, score)
+            for (size, intra), score in zip(coded, scores, strict=True)
+            if intra == (kind == "intra")
+        ]
+        if rows:
+            found[kind] = {
+                "frames": len(rows),
+                "bpp": 8 * sum(size for size, _ in rows) / pixels / len(rows),
+                **{name: _mean([score[name] for _, score in rows]) for name in MEASURES},
+            }
+    return found
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(values) if len(known) == len(values) else None

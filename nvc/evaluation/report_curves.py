@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from nvc.errors import UsageError
+from nvc.evaluation.frame_types import KINDS
 
-#: Quality measures a report can draw: key in the results, name, unit.
+#: Quality measures a report can draw: key in the results, name, unit. With ``intra`` or ``inter``
+#: before it, of such frames alone, over the rate of their bytes alone.
 METRICS = {
     "psnr_yuv": ("PSNR YUV (6:1:1)", "dB"),
     "psnr_rgb": ("PSNR RGB", "dB"),
@@ -18,6 +20,15 @@ METRICS = {
     "psnr_v": ("PSNR V", "dB"),
     "ms_ssim": ("MS-SSIM of Y", ""),
     "vmaf": ("VMAF", ""),
+    **{
+        f"{kind}_{key}": (f"{name} of {kind} frames", unit)
+        for kind in KINDS
+        for key, name, unit in (
+            ("psnr_yuv", "PSNR YUV (6:1:1)", "dB"),
+            ("psnr_y", "PSNR Y", "dB"),
+            ("ms_ssim", "MS-SSIM of Y", ""),
+        )
+    },
 }
 _KIND_ORDER = {"codec": 0, "file": 1, "anchor": 2}
 
@@ -85,7 +96,7 @@ class Group:
 
     def has(self, metric: str) -> bool:
         """Whether any result has this measure."""
-        return any(row.get(metric) is not None for row in self.rows)
+        return any(rate_and_quality(row, metric) is not None for row in self.rows)
 
     def of(self, label: str, sequence: str | None = None) -> list[dict[str, Any]]:
         """Rows of a contender, of one sequence if given."""
@@ -97,11 +108,21 @@ class Group:
 
     def curve(self, label: str, sequence: str, metric: str) -> Curve | None:
         """The curve of a contender on a sequence; None without a single point."""
-        rows = [row for row in self.of(label, sequence) if row.get(metric) is not None]
-        points = [_mean_point(same, metric) for same in _by_rate(rows).values()]
+        points = [_mean_point(same) for same in self._by_rate(label, sequence, metric).values()]
         if not points:
             return None
         return Curve(label, tuple(sorted(points, key=lambda point: point.rate)))
+
+    def _by_rate(
+        self, label: str, sequence: str, metric: str
+    ) -> dict[float, list[tuple[float, float]]]:
+        """Of each rate asked for, the (bits per pixel, quality) that came of it, one a seed."""
+        found: dict[float, list[tuple[float, float]]] = {}
+        for row in self.of(label, sequence):
+            measured = rate_and_quality(row, metric)
+            if measured is not None:
+                found.setdefault(row["rate"], []).append(measured)
+        return found
 
     def covered(self, label: str, metric: str) -> set[str]:
         """Sequences on which a contender has a curve: two points or more."""
@@ -132,20 +153,21 @@ class Group:
             return None
         by_rate: dict[float, list[CurvePoint]] = {}
         for sequence in sequences:
-            rows = [row for row in self.of(label, sequence) if row.get(metric) is not None]
-            for rate, same in _by_rate(rows).items():
-                by_rate.setdefault(rate, []).append(_mean_point(same, metric))
+            for rate, same in self._by_rate(label, sequence, metric).items():
+                by_rate.setdefault(rate, []).append(_mean_point(same))
         points = [_mean_of(found) for found in by_rate.values() if len(found) == len(sequences)]
         if not points:
             return None
         return Curve(label, tuple(sorted(points, key=lambda point: point.rate)))
 
 
-def _by_rate(rows: Iterable[dict[str, Any]]) -> dict[float, list[dict[str, Any]]]:
-    found: dict[float, list[dict[str, Any]]] = {}
-    for row in rows:
-        found.setdefault(row["rate"], []).append(row)
-    return found
+def rate_and_quality(row: dict[str, Any], metric: str) -> tuple[float, float] | None:
+    """Bits per pixel and the measure of a result; None where it has no such measure."""
+    kind, _, rest = metric.partition("_")
+    if kind in KINDS:
+        row, metric = row.get(kind) or {}, rest
+    quality = row.get(metric)
+    return None if quality is None else (row["bpp"], quality)
 
 
 def _mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
@@ -155,9 +177,9 @@ def _mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
     return mean, math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
-def _mean_point(rows: Sequence[dict[str, Any]], metric: str) -> CurvePoint:
-    rate, rate_deviation = _mean_and_deviation([row["bpp"] for row in rows])
-    quality, quality_deviation = _mean_and_deviation([row[metric] for row in rows])
+def _mean_point(measured: Sequence[tuple[float, float]]) -> CurvePoint:
+    rate, rate_deviation = _mean_and_deviation([rate for rate, _ in measured])
+    quality, quality_deviation = _mean_and_deviation([quality for _, quality in measured])
     return CurvePoint(rate, quality, rate_deviation, quality_deviation)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from nvc.errors import UsageError
 from nvc.evaluation.bdrate import bd_psnr, bd_rate
-from nvc.evaluation.report_curves import Curve, Group
+from nvc.evaluation.frame_types import KINDS
+from nvc.evaluation.report_curves import Curve, Group, rate_and_quality
 
 #: Below this share of the narrower curve's range, a delta says little; tables mark it.
 LITTLE_OVERLAP = 0.5
@@ -154,10 +155,56 @@ def markdown_table(table: BdTable) -> str:
             for label in labels
         ]
         lines.append(f"| {sequence} | " + " | ".join(cells) + " |")
-    means = []
-    for label in labels:
-        rate, _, count, _ = table.means[label]
-        few = f" ({count} of {len(table.sequences)})" if count < len(table.sequences) else ""
-        means.append(percent(rate) + few)
+    means = [_mean_cell(table, label, table.sequences) for label in labels]
     lines.append("| **mean** | " + " | ".join(means) + " |")
     return "\n".join(lines)
+
+
+def contender_table(group: Group, label: str, metric: str) -> str:
+    """BD-rate of one contender as Markdown, an anchor a column; empty where there is none."""
+    tables = [bd_table(group, anchor, metric) for anchor in group.anchors if anchor != label]
+    tables = [table for table in tables if label in table.deltas]
+    if not tables:
+        return ""
+    lines = [
+        f"| BD-rate of {label} against | " + " | ".join(table.anchor for table in tables) + " |",
+        "|---" * (len(tables) + 1) + "|",
+    ]
+    for sequence in group.sequences:
+        found = [table.deltas[label].get(sequence) for table in tables]
+        if any(found):
+            cells = [percent(entry.rate if entry else None) for entry in found]
+            lines.append(f"| {sequence} | " + " | ".join(cells) + " |")
+    means = [_mean_cell(table, label, group.sequences) for table in tables]
+    lines.append("| **mean** | " + " | ".join(means) + " |")
+    return "\n".join(lines)
+
+
+def points_table(group: Group, label: str) -> str:
+    """Every point of one contender as Markdown, sequence by sequence, in order of bytes."""
+    lines = [
+        "| sequence | rate | bytes | bpp | Y dB | YUV dB | MS-SSIM | intra bpp / dB "
+        "| inter bpp / dB | encode s | decode s |",
+        "|---" * 11 + "|",
+    ]
+    for sequence in group.sequences:
+        for row in sorted(group.of(label, sequence), key=lambda row: -row["bytes"]):
+            cells = [sequence, f"{row['rate']:g}", f"{row['bytes']}", f"{row['bpp']:.4f}"]
+            cells += [_cell(row.get(name), 2) for name in ("psnr_y", "psnr_yuv")]
+            cells.append(_cell(row.get("ms_ssim"), 4))
+            for kind in KINDS:
+                part = rate_and_quality(row, f"{kind}_psnr_yuv")
+                cells.append("" if part is None else f"{part[0]:.4f} / {part[1]:.2f}")
+            cells += [_cell((row[step] or {}).get("seconds"), 1) for step in ("encode", "decode")]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _mean_cell(table: BdTable, label: str, sequences: Sequence[str]) -> str:
+    """The mean of a contender, and over how many sequences if not all."""
+    rate, _, count, _ = table.means[label]
+    return percent(rate) + (f" ({count} of {len(sequences)})" if count < len(sequences) else "")
