@@ -7,12 +7,16 @@ import torch
 
 from nvc.predictive.scales import (
     INDEX_MAX,
+    KIND_INTER,
+    KIND_INTRA,
+    KIND_RESET,
     ScaleNet,
     checkerboard,
     first_half_codes,
     magnitude_code,
     magnitude_table,
     rounded,
+    running_average,
 )
 
 
@@ -29,6 +33,7 @@ def inputs(latent: int = 12, coarse: int = 6, size: tuple[int, int] = (7, 9)):
     torch.manual_seed(4)
     return (
         torch.randint(0, 256, (2, latent, *size)).float(),
+        torch.randint(0, 256, (2, latent, *size)).float(),
         torch.randint(0, 256, (2, coarse, *size)).float(),
         torch.randint(0, 256, (2, 2, *size)).float(),
         torch.randint(0, 256, (2, latent, *size)).float(),
@@ -39,10 +44,10 @@ QP, PAST_QP, KIND = torch.tensor([5, 40]), torch.tensor([5, 37]), torch.tensor([
 
 
 def indices(net: ScaleNet, dtype: torch.dtype = torch.float32, layout=torch.contiguous_format):
-    past, coarse, motion, first = (
+    past, average, coarse, motion, first = (
         part.to(dtype).contiguous(memory_format=layout) for part in inputs()
     )
-    shared = net.prepare(past, coarse, motion)
+    shared = net.prepare(past, average, coarse, motion)
     return [
         net.index(shared, None, QP, PAST_QP, KIND, step=0),
         net.index(shared, first, QP, PAST_QP, KIND, step=1),
@@ -83,20 +88,26 @@ def test_threads_do_not_matter(threads: int) -> None:
 def test_order_of_summation_does_not_matter() -> None:
     """The same network with its input channels in another order."""
     net = make()
-    past, coarse, motion, _ = inputs()
+    past, average, coarse, motion, _ = inputs()
     order = torch.randperm(past.shape[1])
-    expected = net.index(net.prepare(past, coarse, motion), None, QP, PAST_QP, KIND, step=0)
+    expected = net.index(
+        net.prepare(past, average, coarse, motion), None, QP, PAST_QP, KIND, step=0
+    )
     with torch.no_grad():
         net.known[:, : past.shape[1]] = net.known[:, : past.shape[1]][:, order]
     shuffled = net.index(
-        net.prepare(past[:, order], coarse, motion), None, QP, PAST_QP, KIND, step=0
+        net.prepare(past[:, order], average, coarse, motion), None, QP, PAST_QP, KIND, step=0
     )
     assert torch.equal(expected, shuffled)
 
 
-def test_more_inputs_than_an_exact_accumulator_holds_are_refused() -> None:
-    with pytest.raises(ValueError, match="overflow"):
-        ScaleNet(300, 0, 8)
+def test_weights_that_an_exact_accumulator_cannot_hold_are_refused() -> None:
+    net = make(latent=300)
+    net.check_exact()
+    with torch.no_grad():
+        net.known.fill_(2.0)
+    with pytest.raises(ValueError, match="2\\^24"):
+        net.check_exact()
 
 
 def test_rounding_is_exact_and_bounded() -> None:
@@ -105,16 +116,28 @@ def test_rounding_is_exact_and_bounded() -> None:
 
 
 def test_second_step_sees_its_four_neighbours() -> None:
-    mask = checkerboard(3, 3, torch.device("cpu"))
+    mask = checkerboard(1, 3, 3, torch.device("cpu"))
     codes = torch.tensor([[8.0, 0, 4], [0, 2, 0], [16, 0, 1]])[None, None]
     seen = first_half_codes(codes * mask, mask)
     assert seen[0, 0].tolist() == [[8, (8 + 4 + 2) // 4, 4], [(8 + 2 + 16) // 4, 2, 1], [16, 4, 1]]
 
 
+def test_every_place_has_both_halves_among_its_channels() -> None:
+    mask = checkerboard(4, 5, 6, torch.device("cpu"))
+    assert (mask.sum(dim=1) == 2).all()
+    assert torch.equal(mask[:, ::2, :, 1:], mask[:, 1::2, :, :-1])
+
+
+def test_average_goes_on_only_in_frames_that_use_the_past() -> None:
+    average, codes = torch.full((3, 1, 1, 1), 48.0), torch.full((3, 1, 1, 1), 3.0)
+    kinds = torch.tensor([KIND_INTRA, KIND_INTER, KIND_RESET])
+    assert running_average(average, codes, kinds).flatten().tolist() == [3, (3 * 48 + 3) // 4, 3]
+
+
 def test_gradients_reach_every_weight() -> None:
     net = ScaleNet(6, 3, 8)
-    past, coarse, motion, first = inputs(6, 3)
-    shared = net.prepare(past, coarse, motion)
+    past, average, coarse, motion, first = inputs(6, 3)
+    shared = net.prepare(past, average, coarse, motion)
     index = net.index(shared, first, QP, PAST_QP, KIND, step=1) + net.index(
         shared, None, QP, PAST_QP, KIND, step=0
     )

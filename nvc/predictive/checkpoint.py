@@ -47,6 +47,10 @@ def load_network(path: Path) -> PredictiveNetwork:
         network.load_state_dict(state)
     except RuntimeError as error:
         raise InputError(f"{path}: the weights do not fit the network they name") from error
+    try:
+        network.check_exact()
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
     return network.requires_grad_(False).eval()
 
 

@@ -24,7 +24,7 @@ from nvc.predictive.sequence import SequenceDecoder, SequenceEncoder
 from nvc.video.frames import Frame, VideoInfo
 from nvc.weights import by_hash, by_name
 
-CONFIG_VERSION = 3
+CONFIG_VERSION = 4
 DEFAULT_QP = 32
 
 

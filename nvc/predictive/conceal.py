@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -52,7 +53,7 @@ def detail_of_past(intra: Memory, past: Memory, lost: int, shrinks: Sequence[int
     if features is not None and past.features is not None:
         near = F.avg_pool2d(enlarge_planes([trust], shrinks[lost - 1])[0], 8)
         features = torch.lerp(features, past.features, near)
-    return Memory(pictures, intra.codes, features, intra.qp)
+    return replace(intra, pictures=pictures, features=features)
 
 
 def _trust(luma: Tensor) -> Tensor:

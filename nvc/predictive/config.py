@@ -47,11 +47,13 @@ class LevelConfig:
 class PredictiveConfig:
     """The whole network: levels from coarse (stride 64) to fine (stride 16).
 
+    levels: of inter frames; intra: of intra frames, which are few, so these may be deeper.
     recurrent: the finest scale hands its last features to the next frame, beside the picture.
     """
 
     name: str
     levels: tuple[LevelConfig, ...]
+    intra: tuple[LevelConfig, ...]
     reference: ReferenceForm = "sent"
     recurrent: bool = True
 
@@ -65,6 +67,10 @@ class PredictiveConfig:
             raise ValueError(f"level strides are {strides}; they must fall from coarse to fine")
         if not self.levels or self.levels[-1].shrink != 1:
             raise ValueError("the last level must code the full picture (shrink 1)")
+        if [_shared(level) for level in self.intra] != [_shared(level) for level in self.levels]:
+            raise ValueError(
+                "intra levels must have the shrink, block, latent, fine_width of levels"
+            )
 
     @property
     def padding(self) -> int:
@@ -76,8 +82,16 @@ class PredictiveConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> PredictiveConfig:
-        levels = tuple(LevelConfig(**level) for level in values["levels"])
-        return cls(**{**values, "levels": levels})
+        banks = {
+            name: tuple(LevelConfig(**level) for level in values[name])
+            for name in ("levels", "intra")
+        }
+        return cls(**{**values, **banks})
+
+
+def _shared(level: LevelConfig) -> tuple[int, ...]:
+    """What an inter frame reads of an intra frame has these sizes."""
+    return level.shrink, level.block, level.latent, level.fine_width
 
 
 def _levels(fine: int, width: int, fine_blocks: int, blocks: int) -> tuple[LevelConfig, ...]:
@@ -88,7 +102,7 @@ def _levels(fine: int, width: int, fine_blocks: int, blocks: int) -> tuple[Level
         LevelConfig(
             shrink=1,
             block=16,
-            latent=192,
+            latent=320,
             fine_width=fine,
             width=width,
             fine_blocks=fine_blocks,
@@ -97,20 +111,15 @@ def _levels(fine: int, width: int, fine_blocks: int, blocks: int) -> tuple[Level
     )
 
 
+_TINY = (
+    LevelConfig(shrink=4, block=8, latent=16, fine_width=16, width=24, fine_blocks=1, blocks=1),
+    LevelConfig(shrink=1, block=16, latent=48, fine_width=16, width=32, fine_blocks=1, blocks=1),
+)
+
 SIZES = {
-    "tiny": PredictiveConfig(
-        name="tiny",
-        levels=(
-            LevelConfig(
-                shrink=4, block=8, latent=16, fine_width=16, width=24, fine_blocks=1, blocks=1
-            ),
-            LevelConfig(
-                shrink=1, block=16, latent=48, fine_width=16, width=32, fine_blocks=1, blocks=1
-            ),
-        ),
-    ),
-    "s": PredictiveConfig(name="s", levels=_levels(64, 192, 3, 2)),
-    "m": PredictiveConfig(name="m", levels=_levels(128, 384, 5, 4)),
+    "tiny": PredictiveConfig(name="tiny", levels=_TINY, intra=_TINY),
+    "s": PredictiveConfig(name="s", levels=_levels(64, 192, 3, 2), intra=_levels(64, 192, 4, 4)),
+    "m": PredictiveConfig(name="m", levels=_levels(128, 384, 5, 4), intra=_levels(128, 384, 6, 6)),
 }
 
 

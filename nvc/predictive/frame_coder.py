@@ -73,7 +73,7 @@ class FrameCoder:
         self.noise = noise
         parameter = next(network.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
-        self._halves: dict[tuple[int, int], tuple[Tensor, np.ndarray, np.ndarray]] = {}
+        self._halves: dict[tuple[int, ...], tuple[Tensor, np.ndarray, np.ndarray]] = {}
 
     @torch.inference_mode()
     def encode(
@@ -91,7 +91,7 @@ class FrameCoder:
         payloads: list[bytes | None] = []
 
         def code(number: int, given: Prediction, history: History) -> tuple[Tensor, Tensor]:
-            level = self.network.levels[number]
+            level = self.network.bank(memory is None)[number]
             x = pack_planes(shrink_planes(source, level.config.shrink))
             residual = level.analyse(x, given, qps, inter)
             coder = LayerCoder(self, level, history, qps, kinds)
@@ -126,7 +126,8 @@ class FrameCoder:
             payload = payloads[number]
             used.append(payload is not None)
             if payload:
-                coder = LayerCoder(self, self.network.levels[number], history, qps, kinds)
+                level = self.network.bank(memory is None)[number]
+                coder = LayerCoder(self, level, history, qps, kinds)
                 try:
                     return coder.decode(payload)
                 except StreamError:
@@ -143,14 +144,13 @@ class FrameCoder:
             shown = enlarge_planes(shown, shrink)
         return DecodedFrame(shown, after, used)
 
-    def halves(self, height: int, width: int) -> tuple[Tensor, np.ndarray, np.ndarray]:
-        """The checkerboard and the flat positions of its two halves."""
-        key = (height, width)
-        if key not in self._halves:
-            mask = checkerboard(height, width, self.device)
+    def halves(self, *shape: int) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        """The checkerboard of (C, H, W) symbols and the flat positions of its two halves."""
+        if shape not in self._halves:
+            mask = checkerboard(*shape, self.device)
             flat = mask.cpu().numpy().reshape(-1) > 0
-            self._halves[key] = (mask, np.flatnonzero(flat), np.flatnonzero(~flat))
-        return self._halves[key]
+            self._halves[shape] = (mask, np.flatnonzero(flat), np.flatnonzero(~flat))
+        return self._halves[shape]
 
     def _scalars(self, qp: int, kind: int) -> tuple[Tensor, Tensor]:
         return (
@@ -169,8 +169,10 @@ class LayerCoder:
         self.qp = qp
         self.step = level.step(qp, (kind != KIND_INTRA).long())
         self.shape = history.past.shape  # (1, latent, h, w)
-        self.mask, *self.positions = coder.halves(*self.shape[-2:])
-        self.shared = level.scales.prepare(history.past, history.coarse, history.motion)
+        self.mask, *self.positions = coder.halves(*self.shape[1:])
+        self.shared = level.scales.prepare(
+            history.past, history.average, history.coarse, history.motion
+        )
         self.tables = gaussian_tables()
         self.price = _PRICES[level.config.shrink] * float(qp_lambda(qp))
 
@@ -240,16 +242,14 @@ class LayerCoder:
 
     def _take(self, k: Tensor, index: Tensor, half: int) -> tuple[np.ndarray, np.ndarray]:
         at = self.positions[half]
-        symbols = k[0].flatten(1).to(torch.int32).cpu().numpy()[:, at]
-        tables = index[0].flatten(1).cpu().numpy()[:, at]
-        return np.ascontiguousarray(symbols), np.ascontiguousarray(tables)
+        symbols = k.flatten().to(torch.int32).cpu().numpy()[at]
+        return symbols, index.flatten().cpu().numpy()[at]
 
     def _read(self, decoder: rans.Decoder, index: Tensor, half: int) -> tuple[Tensor, np.ndarray]:
         at = self.positions[half]
-        tables = np.ascontiguousarray(index[0].flatten(1).cpu().numpy()[:, at])
-        symbols = decoder.decode(tables)
-        whole = np.zeros((self.shape[1], self.shape[2] * self.shape[3]), np.float32)
-        whole[:, at] = symbols
+        symbols = decoder.decode(index.flatten().cpu().numpy()[at])
+        whole = np.zeros(math.prod(self.shape), np.float32)
+        whole[at] = symbols
         k = torch.from_numpy(whole).view(self.shape).to(self.coder.device)
         return k, symbols
 

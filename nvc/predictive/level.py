@@ -52,6 +52,7 @@ class History:
     """Integers the scale path may read for one scale."""
 
     past: Tensor  # magnitude codes of the previous frame, (B, latent, h, w)
+    average: Tensor  # their mean over the frames before, likewise (scales.running_average)
     coarse: Tensor | None  # codes of the next coarser scale, at this scale's latent grid
     motion: Tensor  # (B, 2, h, w) codes of the motion field
     kind: Tensor  # (B,) int64 frame kind
@@ -159,7 +160,10 @@ class Level(nn.Module):
         return self.log_step(qp, inter).float().exp()
 
     def second_mean(self, residual: Tensor, mask: Tensor) -> Tensor:
-        """Mean of the second half from the decoded first half (zeros off the mask)."""
+        """Mean of the second half from the decoded first half (zeros off the mask).
+
+        Of a channel the four neighbours where it is unknown itself, else its own value.
+        """
         padded = F.pad(residual, (1, 1, 1, 1))
         cross = (
             padded[:, :, :-2, 1:-1]
@@ -167,7 +171,7 @@ class Level(nn.Module):
             + padded[:, :, 1:-1, :-2]
             + padded[:, :, 1:-1, 2:]
         )
-        return self.mean(cross) * (1 - mask)
+        return self.mean(cross + residual) * (1 - mask)
 
     def synthesise(
         self, given: Prediction, residual: Tensor, qp: Tensor, inter: Tensor
@@ -197,9 +201,9 @@ class Level(nn.Module):
         noise in place of rounding (for the rate), and the unrounded table index.
         """
         step = self.step(qp, inter)
-        mask = checkerboard(*residual.shape[-2:], residual.device)
+        mask = checkerboard(*residual.shape[1:], residual.device)
         residual = residual.float()
-        shared = self.scales.prepare(history.past, history.coarse, history.motion)
+        shared = self.scales.prepare(history.past, history.average, history.coarse, history.motion)
 
         unit = residual / step
         index = self.index(shared, None, history, qp, step=0) * mask

@@ -66,8 +66,10 @@ def align_codes(codes: Tensor, vectors: Tensor, cell: int) -> Tensor:
     moved = torch.floor(total / unit + 0.5).long()
     rows = (torch.arange(height, device=codes.device)[:, None] + moved[:, 1]).clamp(0, height - 1)
     columns = (torch.arange(width, device=codes.device) + moved[:, 0]).clamp(0, width - 1)
-    at = (rows * width + columns).flatten(1)[:, None].expand(-1, codes.shape[1], -1)  # (B, C, hw)
-    return codes.flatten(2).gather(2, at).view_as(codes)
+    batch = torch.arange(len(codes), device=codes.device)[:, None, None]
+    at = ((batch * height + rows) * width + columns).flatten()  # (Bhw,)
+    cells = codes.permute(0, 2, 3, 1).flatten(0, 2)  # (Bhw, C)
+    return cells.index_select(0, at).unflatten(0, (-1, height, width)).permute(0, 3, 1, 2)
 
 
 def motion_codes(vectors: Tensor, cell: int) -> Tensor:

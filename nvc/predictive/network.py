@@ -38,11 +38,16 @@ from nvc.predictive.motion import (
     motion_codes,
     warp_features,
 )
-from nvc.predictive.scales import magnitude_code
+from nvc.predictive.scales import (
+    KIND_INTER,
+    KIND_INTRA,
+    KIND_RESET,
+    magnitude_code,
+    running_average,
+)
 
 Planes = tuple[Tensor, ...]
 Coder = Callable[[int, Prediction, History], tuple[Tensor, Tensor]]
-KIND_INTRA, KIND_INTER, KIND_RESET = 0, 1, 2
 
 
 @dataclass
@@ -55,6 +60,7 @@ class Memory:
 
     pictures: list[Planes] = field(default_factory=list)
     codes: list[Tensor] = field(default_factory=list)
+    averages: list[Tensor] = field(default_factory=list)
     features: Tensor | None = None
     qp: Tensor | None = None  # (B,) int64
 
@@ -89,14 +95,15 @@ class PredictiveNetwork(nn.Module):
     def __init__(self, config: PredictiveConfig) -> None:
         super().__init__()
         self.config = config
-        coarse = (None, *config.levels[:-1])
-        self.levels = nn.ModuleList(
-            Level(level, below, recurrent=config.recurrent and level is config.levels[-1])
-            for level, below in zip(config.levels, coarse, strict=True)
-        )
+        self.levels = _bank(config.levels, recurrent=config.recurrent)
+        self.intra = _bank(config.intra, recurrent=False)
         self.offsets = None
         if config.reference == "derived":
             self.offsets = OffsetHead(config.levels[-2])
+
+    def bank(self, intra: bool) -> nn.ModuleList:
+        """The scales of an intra or an inter frame, coarse to fine."""
+        return self.intra if intra else self.levels
 
     def base(
         self, number: int, coarser: Planes | None, batch: int, size: tuple[int, int]
@@ -141,11 +148,13 @@ class PredictiveNetwork(nn.Module):
         grid = context.shape[-2:]
         zero = torch.zeros(len(kind), level.latent, *grid, device=context.device)
         cell = level.stride // VECTOR_BLOCK
-        past, past_qp = zero, qp
+        past, average, past_qp = zero, zero, qp
         if memory is not None:
-            past = memory.codes[number] * (kind == KIND_INTER).float()[:, None, None, None]
+            both = torch.cat((memory.codes[number], memory.averages[number]), dim=1)
+            both = both * (kind == KIND_INTER).float()[:, None, None, None]
             if vectors is not None:
-                past = align_codes(past, vectors, cell)
+                both = align_codes(both, vectors, cell)
+            past, average = both.chunk(2, dim=1)
             if memory.qp is not None:
                 past_qp = torch.where(kind == KIND_INTER, memory.qp, qp)
         coarse = None
@@ -155,7 +164,9 @@ class PredictiveNetwork(nn.Module):
             motion = zero[:, :2]
         else:
             motion = motion_codes(vectors, cell)
-        return History(past=past, coarse=coarse, motion=motion, kind=kind, past_qp=past_qp)
+        return History(
+            past=past, average=average, coarse=coarse, motion=motion, kind=kind, past_qp=past_qp
+        )
 
     def run(
         self,
@@ -180,7 +191,7 @@ class PredictiveNetwork(nn.Module):
         pictures: list[Tensor] = []
         planes: Planes | None = None
         features = codes = None
-        for number, level in enumerate(self.levels[:layers]):
+        for number, level in enumerate(self.bank(memory is None)[:layers]):
             cell = 8 * level.config.shrink
             base = self.base(number, planes, len(qp), (size[0] // cell, size[1] // cell))
             reference, past = self.reference(number, base, memory, vectors, features)
@@ -188,7 +199,7 @@ class PredictiveNetwork(nn.Module):
             history = self.history(number, given.context, memory, codes, vectors, kind, qp)
             residual, k = code(number, given, history)
             x_hat, features, fine = level.synthesise(given, residual, qp, inter)
-            if level.recurrent:
+            if self.config.recurrent and number == len(self.levels) - 1:
                 after.features = fine
             x_hat = x_hat.to(base.dtype)
             planes = tuple(plane.clamp(0, 1) for plane in unpack_planes(x_hat))
@@ -196,6 +207,7 @@ class PredictiveNetwork(nn.Module):
             pictures.append(x_hat)
             after.pictures.append(planes)
             after.codes.append(codes)
+            after.averages.append(running_average(history.average, codes, kind))
         return pictures, after
 
     def forward(
@@ -222,7 +234,7 @@ class PredictiveNetwork(nn.Module):
         index: list[Tensor] = []
 
         def code(number: int, given: Prediction, history: History) -> tuple[Tensor, Tensor]:
-            level = self.levels[number]
+            level = self.bank(memory is None)[number]
             sources.append(pack_planes(shrink_planes(source, level.config.shrink)))
             residual = level.analyse(sources[-1], given, qp, inter)
             residual, k, *rate = level.quantise(residual, history, qp, inter)
@@ -237,10 +249,24 @@ class PredictiveNetwork(nn.Module):
         pictures, after = self.run(qp, kind, size, code, memory=memory, vectors=vectors)
         return FrameResult(pictures, sources, noisy, index, after)
 
+    def check_exact(self) -> None:
+        """Raise ValueError if the integer scale path of any scale could leave exact numbers."""
+        for level in (*self.levels, *self.intra):
+            level.scales.check_exact()
+
     def start_from_transforms(self, bases: list[Tensor]) -> None:
         """Give each scale its orthonormal transform; see Level.start_from_transform."""
-        for level, basis in zip(self.levels, bases, strict=True):
-            level.start_from_transform(basis)
+        for bank in (self.levels, self.intra):
+            for level, basis in zip(bank, bases, strict=True):
+                level.start_from_transform(basis)
+
+
+def _bank(levels: tuple[LevelConfig, ...], *, recurrent: bool) -> nn.ModuleList:
+    coarse = (None, *levels[:-1])
+    return nn.ModuleList(
+        Level(level, below, recurrent=recurrent and level is levels[-1])
+        for level, below in zip(levels, coarse, strict=True)
+    )
 
 
 def block_transform(packed: Tensor, level: LevelConfig) -> Tensor:

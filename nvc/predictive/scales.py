@@ -6,8 +6,10 @@ every accumulator stays below 2^24: carried in float32 each value is an exact in
 and in any order of summation. Training runs the same arithmetic with straight-through gradients.
 
 Inputs are magnitudes of symbols the decoder already has: the previous frame at the same scale, the
-coarser scale of this frame, the first half of a checkerboard, and the motion field. After the
-two-step checkerboard of He et al. (CVPR 2021, section 3), with magnitudes in place of values.
+coarser scale of this frame, a mean over the frames before, the first half of a checkerboard, and
+the motion field. After the two-step checkerboard of He et al. (CVPR 2021, section 3), with
+magnitudes in place of values and every other channel the other way round, so that the first half
+has something of every place (DCVC-DC, arXiv 2302.14402, section 3.3, has the like in four steps).
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ INDEX_SHIFT = 256  # accumulator units per step of the table index
 INDEX_MAX = 63
 SKIP_BELOW = 4  # table indices under this (scale below about 0.16) are not coded: k = 0
 MOTION_CHANNELS = 2
-FRAME_KINDS = 3  # intra, inter with a past, inter whose past was reset
+KIND_INTRA, KIND_INTER, KIND_RESET = 0, 1, 2  # inter: with a past; reset: without its statistics
+FRAME_KINDS = 3
 _ACCUMULATOR_LIMIT = 1 << 24
 
 
@@ -79,6 +82,10 @@ class IntegerBias(nn.Module):
         self.unit = unit
         self.knots = nn.Parameter(torch.full((FRAME_KINDS, 2, KNOT_COUNT, channels), start))
 
+    def largest(self) -> Tensor:
+        """The largest magnitude of any entry, in accumulator units; a scalar."""
+        return self.knots.detach().float().abs().max() * self.unit
+
     def forward(self, qp: Tensor, kind: Tensor, step: int) -> Tensor:
         """qp, kind (B,) int64 -> (B, C, 1, 1) float32 holding integers."""
         low = torch.div(qp, KNOT_SPACING, rounding_mode="floor").clamp(max=KNOT_COUNT - 2)
@@ -99,11 +106,8 @@ class ScaleNet(nn.Module):
 
     def __init__(self, latent: int, coarse: int, width: int) -> None:
         super().__init__()
-        inputs = 2 * latent + coarse + MOTION_CHANNELS
-        if inputs * 255 * 127 >= _ACCUMULATOR_LIMIT:
-            raise ValueError(f"{inputs} inputs overflow an exact float32 accumulator (max 518)")
         self.latent = latent
-        self.known = nn.Parameter(torch.randn(width, latent + coarse + MOTION_CHANNELS) * 0.05)
+        self.known = nn.Parameter(torch.randn(width, 2 * latent + coarse + MOTION_CHANNELS) * 0.05)
         self.first = nn.Parameter(torch.randn(width, latent) * 0.05)
         self.spread = nn.Parameter(torch.randn(width, 9) * 0.05)
         self.mix = nn.Parameter(torch.randn(width, width) * 0.1)
@@ -116,9 +120,25 @@ class ScaleNet(nn.Module):
         self.bias_mix = nn.Parameter(torch.full((width,), 0.1))
         self.bias_out = IntegerBias(latent, unit=INDEX_SHIFT, start=14.0)
 
-    def prepare(self, past: Tensor, coarse: Tensor | None, motion: Tensor) -> Tensor:
+    def check_exact(self) -> None:
+        """Raise ValueError if an accumulator of these weights could reach 2^24 in magnitude."""
+        first = torch.cat((_int8(self.known), _int8(self.first)), dim=1)
+        first_bias = (self.bias_in.largest() + self.bias_past.largest())[None]
+        sums = [
+            first.abs().sum(1) * 255 + first_bias,
+            _int8(self.spread).abs().sum(1) * 255,
+            _int8(self.mix).abs().sum(1) * 255 + self.bias_mix.abs() * self.bias_in.unit,
+            _int8(self.out).abs().sum(1) * 255 + self.bias_out.largest(),
+        ]
+        largest = float(torch.cat(sums).detach().max())  # NaN, if there is one
+        if not largest < _ACCUMULATOR_LIMIT:
+            raise ValueError(f"the scale path sums to {largest:.4g}; allowed: under 2^24")
+
+    def prepare(
+        self, past: Tensor, average: Tensor, coarse: Tensor | None, motion: Tensor
+    ) -> Tensor:
         """The part of the first layer both checkerboard steps share: (B, width, H, W)."""
-        parts = [past, motion] if coarse is None else [past, coarse, motion]
+        parts = [past, average, *([] if coarse is None else [coarse]), motion]
         return _product(torch.cat(parts, dim=1), _int8(self.known))
 
     def index(
@@ -165,7 +185,7 @@ def first_half_codes(codes: Tensor, mask: Tensor) -> Tensor:
     """What step 2 sees of the magnitudes of step 1.
 
     `codes` (B, C, H, W) hold zeros off the mask. On it: the code itself; off it: the mean of the
-    four neighbours, rounded down (an exact integer).
+    four neighbours of that channel, rounded down (an exact integer).
     """
     padded = F.pad(codes, (1, 1, 1, 1))
     cross = (
@@ -177,11 +197,22 @@ def first_half_codes(codes: Tensor, mask: Tensor) -> Tensor:
     return codes + torch.floor(cross / 4) * (1 - mask)
 
 
-def checkerboard(height: int, width: int, device: torch.device) -> Tensor:
-    """(1, 1, H, W) float32, 1 where a symbol belongs to the first step."""
+def running_average(average: Tensor, codes: Tensor, kind: Tensor) -> Tensor:
+    """Mean of codes over frames: a quarter this frame's, rounded down; these alone at a start.
+
+    average: of the frames before, moved with the motion, (B, C, H, W); kind (B,): a frame that
+    does not use the past (not KIND_INTER) starts a mean.
+    """
+    goes_on = (kind == KIND_INTER)[:, None, None, None]
+    return torch.where(goes_on, torch.floor((3 * average + codes) / 4), codes)
+
+
+def checkerboard(channels: int, height: int, width: int, device: torch.device) -> Tensor:
+    """(1, C, H, W) float32, 1 where a symbol belongs to the first step: even y + x + channel."""
+    channel = torch.arange(channels, device=device)[:, None, None]
     rows = torch.arange(height, device=device)[:, None]
-    columns = torch.arange(width, device=device)[None, :]
-    return ((rows + columns) % 2 == 0).to(torch.float32)[None, None]
+    columns = torch.arange(width, device=device)
+    return ((channel + rows + columns) % 2 == 0).to(torch.float32)[None]
 
 
 def _int8(weight: Tensor) -> Tensor:
