@@ -219,6 +219,7 @@ def _clips(args: argparse.Namespace, recipe: Recipe, protocol: Protocol) -> list
 
 
 def _contenders(args: argparse.Namespace, recipe: Recipe, clips: list[Clip]) -> list[Contender]:
+    from nvc.evaluation.anchors import REVISION
     from nvc.evaluation.bench_plan import anchor_contender, file_contenders
     from nvc.evaluation.machine import versions
 
@@ -227,7 +228,7 @@ def _contenders(args: argparse.Namespace, recipe: Recipe, clips: list[Clip]) -> 
     anchors = recipe.anchors if args.anchors is None else args.anchors
     return [
         *(_codec_contender(text, rates, args.seeds) for text in codecs),
-        *(anchor_contender(name, rates, f"av {versions()['av']}") for name in anchors),
+        *(anchor_contender(name, rates, f"av {versions()['av']}, {REVISION}") for name in anchors),
         *file_contenders(args.files, clips),
     ]
 

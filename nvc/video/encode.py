@@ -109,7 +109,8 @@ class FFmpegWriter:
                 self._coded.bit_depth,
             )
         self._pixel_format = pixel_format(self._coded.chroma, self._coded.bit_depth)
-        movie: dict[str, str] = {}
+        # Without it Matroska draws random identifiers: the same frames give the same file.
+        movie = {"fflags": "+bitexact"}
         if container_format in ("mp4", "mov"):
             # Edit lists count in the movie's clock, 1 ms unless told: give them the video's.
             scale = info.time_base.denominator

@@ -26,7 +26,7 @@ MAX_DISPLAY = 2**31 - 1
 
 def _number(data: bytes, at: int, *, keep_marker: bool) -> tuple[int, int]:
     """(value, length) of the variable-length number at ``at``."""
-    length = 9 - data[at].bit_length()
+    length = 9 - data[at].bit_length() if at < len(data) else 9
     if length > 8 or at + length > len(data):
         raise ValueError("damaged EBML number")
     value = int.from_bytes(data[at : at + length], "big")
