@@ -29,6 +29,7 @@ COMMANDS = {
     "serve": "show a stream arriving piece by piece, in a browser",
     "demo": "encode, decode and compare, on a clip made on the spot",
     "train": "train the predictive network from a recipe",
+    "export": "write a network as ONNX for players elsewhere",
 }
 
 EXIT_FAILED = 1

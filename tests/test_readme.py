@@ -65,6 +65,9 @@ def test_the_commands_run_as_shown(folder: Path, capsys: pytest.CaptureFixture[s
             # Minutes to hours as shown; tests/test_predictive_training.py runs a tiny recipe.
             assert (ROOT / arguments[1]).is_file()
             continue
+        if arguments[0] == "export":
+            # Half a minute as shown; tests/test_export.py writes a tiny network.
+            continue
         if arguments[0] == "serve":
             # Until it is interrupted; tests/test_serve_page.py looks at it in a browser.
             continue

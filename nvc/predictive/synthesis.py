@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from nvc.nn.planes import unpack_planes
 from nvc.predictive.motion import VECTOR_BLOCK
 from nvc.predictive.network import Memory, PredictiveNetwork
-from nvc.predictive.scales import checkerboard
+from nvc.predictive.scales import KIND_INTER, KIND_INTRA, checkerboard
 
 
 @dataclass(frozen=True)
@@ -34,77 +33,65 @@ class Port:
 class SynthesisGraph(nn.Module):
     """Symbols, vectors and what the frame before left -> the frame, and what it leaves.
 
-    forward(qp, past_qp, inter, *tensors): qp, past_qp (1,) int64, of this frame and of the one
-    before; inter (1,) int64, 0 for an intra frame, for which vectors and what is left may hold
-    anything finite. The tensors, float32, are those of `inputs`; it returns those of `outputs`.
-    Vectors are x, y in quarter samples, planes of samples in [0, 1]. Batch 1.
+    forward(qp, *tensors) of intra frames, forward(qp, past_qp, *tensors) of inter frames: qp,
+    past_qp (1,) int64, of this frame and of the one before. The tensors, float32, are those of
+    `inputs`, and it returns those of `outputs`. Vectors are x, y in quarter samples, planes of
+    samples in [0, 1]. Batch 1.
     """
 
-    def __init__(self, network: PredictiveNetwork) -> None:
+    def __init__(self, network: PredictiveNetwork, *, intra: bool) -> None:
         super().__init__()
         self.network = network
+        self.intra = intra
         config = network.config
+        self.numbers = ["qp"] if intra else ["qp", "past_qp"]
         self.symbols = [
             Port(f"symbols{number}", level.latent, level.stride)
             for number, level in enumerate(config.levels)
         ]
-        self.state = [
+        self.outputs = [
             Port(f"{plane}{number}", 1, level.shrink * (1 if plane == "y" else 2))
             for number, level in enumerate(config.levels)
             for plane in "yuv"
         ]
         if config.recurrent:
-            self.state.append(Port("features", config.levels[-1].fine_width, VECTOR_BLOCK))
+            self.outputs.append(Port("features", config.levels[-1].fine_width, VECTOR_BLOCK))
+        self.inputs = list(self.symbols)
+        if not intra:
+            past = [Port(f"past_{port.name}", port.channels, port.stride) for port in self.outputs]
+            self.inputs += [Port("vectors", 2, VECTOR_BLOCK), *past]
 
-    @property
-    def inputs(self) -> list[Port]:
-        """Symbols of every scale, vectors, and what the frame before left."""
-        past = [Port(f"past_{port.name}", port.channels, port.stride) for port in self.state]
-        return [*self.symbols, Port("vectors", 2, VECTOR_BLOCK), *past]
-
-    @property
-    def outputs(self) -> list[Port]:
-        """Planes of every scale, the finest the picture to show, and features."""
-        return self.state
-
-    def forward(
-        self, qp: Tensor, past_qp: Tensor, inter: Tensor, *tensors: Tensor
-    ) -> tuple[Tensor, ...]:
+    def forward(self, qp: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         count = len(self.symbols)
-        symbols, vectors, past = tensors[:count], tensors[count], tensors[count + 1 :]
-        memory = Memory(
-            pictures=[past[3 * number : 3 * number + 3] for number in range(count)],
-            features=past[3 * count] if self.network.config.recurrent else None,
-            qp=past_qp,
-        )
-        past_qp = torch.where(inter > 0, past_qp, qp)
-        goes_on = inter.float()[:, None, None, None]
-        planes: tuple[Tensor, ...] | None = None
-        features: Tensor | None = None
-        left: list[Tensor] = []
-        for number, level in enumerate(self.network.levels):
-            size = past[3 * number].shape[-2:]
-            base = self.network.base(number, planes, 1, (size[0] // 8, size[1] // 8))
-            reference, before = self.network.reference(number, base, memory, vectors, features)
-            given = level.predict(
-                torch.where(goes_on > 0, reference, base),
-                base,
-                features,
-                qp,
-                inter,
-                past_qp=past_qp,
-                past=None if before is None else before * goes_on,
+        memory = vectors = None
+        if not self.intra:
+            past_qp, *tensors = tensors
+            vectors, past = tensors[count], tensors[count + 1 :]
+            memory = Memory(
+                pictures=[past[3 * number : 3 * number + 3] for number in range(count)],
+                # Of the scale path, which the graph does without.
+                codes=[torch.zeros_like(symbols) for symbols in tensors[:count]],
+                averages=[torch.zeros_like(symbols) for symbols in tensors[:count]],
+                features=past[3 * count] if self.network.config.recurrent else None,
+                qp=past_qp,
             )
-            residual = self._residual(number, symbols[number], qp, inter)
-            x_hat, features, fine = level.synthesise(given, residual, qp, inter)
-            planes = tuple(plane.clamp(0, 1) for plane in unpack_planes(x_hat))
-            left += planes
-        return (*left, fine) if self.network.config.recurrent else tuple(left)
+        symbols = tensors[:count]
+        finest, stride = symbols[-1], self.symbols[-1].stride
+        _, left = self.network.run(
+            qp,
+            torch.full_like(qp, KIND_INTRA if self.intra else KIND_INTER),
+            (finest.shape[-2] * stride, finest.shape[-1] * stride),
+            lambda number, given, history: (self._residual(number, symbols[number], qp),) * 2,
+            memory=memory,
+            vectors=vectors,
+        )
+        planes = [plane for picture in left.pictures for plane in picture]
+        return (*planes, left.features) if self.network.config.recurrent else tuple(planes)
 
-    def _residual(self, number: int, symbols: Tensor, qp: Tensor, inter: Tensor) -> Tensor:
+    def _residual(self, number: int, symbols: Tensor, qp: Tensor) -> Tensor:
         """Decoded residual of a scale, both halves of the checkerboard."""
-        level = self.network.levels[number]
-        step = level.step(qp, inter)
+        level = self.network.bank(self.intra)[number]
+        step = level.step(qp, torch.full_like(qp, 0 if self.intra else 1))
         mask = checkerboard(*symbols.shape[1:], symbols.device)
         return level.second_mean(symbols * mask * step, mask) + symbols * step
 
@@ -121,7 +108,8 @@ def example(graph: SynthesisGraph, height: int, width: int, *, seed: int = 0) ->
         elif port.name == "vectors":
             value = (value * 64 - 32).round()
         tensors.append(value)
-    return (torch.tensor([32]), torch.tensor([24]), torch.tensor([1]), *tensors)
+    numbers = [torch.tensor([32 - 8 * number]) for number in range(len(graph.numbers))]
+    return (*numbers, *tensors)
 
 
 def onnx_bytes(graph: SynthesisGraph, size: tuple[int, int] | None) -> bytes:
@@ -136,7 +124,7 @@ def onnx_bytes(graph: SynthesisGraph, size: tuple[int, int] | None) -> bytes:
             graph.eval(),
             # Traced at sides that tell rows from columns, and neither from 1.
             example(graph, *(size or (2 * padding, 3 * padding))),
-            input_names=["qp", "past_qp", "inter", *(port.name for port in graph.inputs)],
+            input_names=[*graph.numbers, *(port.name for port in graph.inputs)],
             output_names=[port.name for port in graph.outputs],
             dynamic_shapes=None if size else _dynamic(graph),
             opset_version=20,
@@ -166,10 +154,9 @@ def _dynamic(graph: SynthesisGraph) -> tuple[object, ...]:
     """Shapes by the number of cells of the padding, down and across."""
     padding = graph.network.config.padding
     down, across = torch.export.Dim("rows", max=1024), torch.export.Dim("columns", max=1024)
-
-    def sides(ports: Sequence[Port]) -> tuple[dict[int, object], ...]:
-        return tuple(
-            {2: padding // port.stride * down, 3: padding // port.stride * across} for port in ports
-        )
-
-    return (None, None, None, sides(graph.inputs))
+    sides = tuple(
+        {2: padding // port.stride * down, 3: padding // port.stride * across}
+        for port in graph.inputs
+    )
+    # Of forward's two arguments, qp and all the others.
+    return None, (*(None for _ in graph.numbers[1:]), *sides)

@@ -1,0 +1,110 @@
+"""The synthesis network as a graph and as ONNX: the decoder's pictures, in torch and elsewhere."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import torch
+from clips import make_frames
+from predictive_weights import tiny_network, write_weights
+
+from nvc.cli import main
+from nvc.predictive import frame_coder
+from nvc.predictive.frame_coder import FrameCoder
+from nvc.predictive.network import KIND_INTER, KIND_INTRA, Memory
+from nvc.predictive.planes_io import to_planes
+from nvc.predictive.synthesis import SynthesisGraph, example
+from nvc.video.frames import VideoInfo
+
+INFO = VideoInfo(width=80, height=48, frame_count=2, frame_rate=Fraction(25))
+
+
+def test_the_graph_makes_the_decoders_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the symbols of an intra and an inter frame, what the decoder keeps and shows."""
+    network = tiny_network()
+    coder = FrameCoder(network, (INFO.height, INFO.width))
+    first, second = (
+        to_planes(frame, INFO, coder.size, torch.zeros(1)) for frame in make_frames(INFO, 2)
+    )
+    vectors = torch.randint(-9, 9, (1, 2, coder.size[0] // 8, coder.size[1] // 8))
+    symbols: list[torch.Tensor] = []
+    decode = frame_coder.LayerCoder.decode
+
+    def recorded(self: frame_coder.LayerCoder, payload: bytes) -> tuple[torch.Tensor, torch.Tensor]:
+        residual, k = decode(self, payload)
+        symbols.append(k)
+        return residual, k
+
+    monkeypatch.setattr(frame_coder.LayerCoder, "decode", recorded)
+    intra = coder.encode(first, 12, KIND_INTRA)
+    inter = coder.encode(second, 15, KIND_INTER, memory=intra.memory, vectors=vectors)
+    expected = [coder.decode(intra.layers, 12, KIND_INTRA).memory]
+    expected.append(
+        coder.decode(inter.layers, 15, KIND_INTER, memory=expected[0], vectors=vectors).memory
+    )
+    assert len(symbols) == 4 and all(k.any() for k in symbols)
+
+    left = SynthesisGraph(network, intra=True)(torch.tensor([12]), *symbols[:2])
+    for mine, theirs in zip(left, _flat(expected[0]), strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-5)
+    left = SynthesisGraph(network, intra=False)(
+        torch.tensor([15]), torch.tensor([12]), *symbols[2:], vectors.float(), *left
+    )
+    for mine, theirs in zip(left, _flat(expected[1]), strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-5)
+
+
+def _flat(memory: Memory) -> list[torch.Tensor]:
+    assert memory.features is not None
+    return [*(plane for planes in memory.pictures for plane in planes), memory.features]
+
+
+def test_onnxruntime_agrees_with_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Files for all sizes, run at sizes they were not traced at."""
+    pytest.importorskip("onnxscript", reason="needs the extra export")
+    runtime = pytest.importorskip("onnxruntime", reason="needs the extra export")
+    weights = write_weights(tmp_path / "weights")
+    monkeypatch.setenv("NVC_WEIGHTS", str(weights.parent))
+    out = tmp_path / "tiny.onnx"
+    assert main(["export", "--onnx", str(out), "--weights", weights.stem]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.count("any multiple of 32") == 2 and captured.err == ""
+    network = tiny_network().half().float()
+    for kind in ("intra", "inter"):
+        file = str(tmp_path / f"tiny.{kind}.onnx")
+        session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        graph = SynthesisGraph(network, intra=kind == "intra")
+        names = [*graph.numbers, *(port.name for port in graph.inputs)]
+        assert [value.name for value in session.get_inputs()] == names
+        for size in ((32, 64), (96, 160)):
+            given = example(graph, *size, seed=size[0])
+            fed = {name: value.numpy() for name, value in zip(names, given, strict=True)}
+            with torch.inference_mode():
+                expected = graph(*given)
+            for mine, theirs in zip(session.run(None, fed), expected, strict=True):
+                assert mine.shape == tuple(theirs.shape)
+                assert torch.allclose(torch.from_numpy(mine), theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--height", "64"], "--height and --width go together"),
+        (["--height", "70000", "--width", "64"], "at most 65536"),
+        (["--weights", "nothing"], "no weights are called 'nothing'"),
+    ],
+)
+def test_what_cannot_be_exported_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    if "nothing" in arguments:
+        pytest.importorskip("onnxscript", reason="needs the extra export")
+    out = tmp_path / "x.onnx"
+    assert main(["export", "--onnx", str(out), *arguments]) in (1, 2)
+    captured = capsys.readouterr()
+    assert message in captured.err and captured.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
