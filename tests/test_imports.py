@@ -29,7 +29,7 @@ BELOW: dict[str, set[str]] = {
     "predictive": {"nn", "weights", "schedule", *CODERS},
     "inr": {"nn", "weights", "schedule", *CODERS},
     "data": {"predictive", *CODERS},
-    "evaluation": {"nn", "predictive", "inr", "schedule", *CODERS},
+    "evaluation": {"nn", "predictive", "inr", "schedule", "device", *CODERS},
     "codecs": {"predictive", "inr", *CODERS},
     "stream": {"codecs", *CODERS},
     "player": {"stream", "device", *CODERS},

@@ -1,7 +1,8 @@
 """One point of a benchmark: encode to a real file, decode it in a fresh process, measure it.
 
-Every step is a command in a process of its own, started through ``bench_launch`` which says what
-it took; the commands are part of the result and can be run by hand.
+Encoding and decoding are commands in processes of their own, started through ``bench_launch`` which
+says what they took. Measuring takes no figures of its own, so it is done here, where torch is there
+already; all three commands are part of the result and can be run by hand.
 """
 
 from __future__ import annotations
@@ -20,10 +21,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nvc.bitstream.header import MAGIC
+from nvc.device import choose_device, set_threads
 from nvc.errors import InputError, NvcError
 from nvc.evaluation.bench_plan import Point
+from nvc.evaluation.compare import compare
+from nvc.evaluation.frame_types import stream_sizes
 from nvc.evaluation.machine import machine, versions
 from nvc.evaluation.vmaf import vmaf_command, vmaf_score
+from nvc.video.count import coded_sizes
+from nvc.video.reader import open_video
 
 LAUNCHER = Path(__file__).with_name("bench_launch.py")
 RECORD = "record.json"
@@ -89,7 +95,11 @@ def _done(point: Point, folder: Path, work: Path) -> dict[str, Any]:
             *_NVC, "eval", point.clip.source, str(decoded), *point.protocol.selection(),
             "--coded", str(coded), "--threads", str(point.threads), "--json",
         ]  # fmt: skip
-        measured = _step(commands["measure"], work, "measure", point.threads)["result"]
+        _write_progress(work, "measure")
+        try:
+            measured = _measured(point, coded, decoded)
+        except (NvcError, RuntimeError) as error:  # torch raises the latter, without memory say
+            raise NvcError(f"measure: {str(error).splitlines()[0]}") from error
         by_ffmpeg, vmaf = _vmaf(point, decoded, work)
     finally:
         decoded.unlink(missing_ok=True)
@@ -160,10 +170,35 @@ def _encode_command(point: Point, coded: Path, resumed: bool) -> list[str]:
     ]  # fmt: skip
 
 
+def _measured(point: Point, coded: Path, decoded: Path) -> dict[str, Any]:
+    """What the command ``measure`` would print."""
+    protocol = point.protocol
+    device = choose_device("auto")
+    set_threads(point.threads)
+    with (
+        open_video(
+            point.clip.source, start=protocol.start, frames=protocol.frames, crop=protocol.crop
+        ) as original,
+        open_video(decoded) as shown,
+    ):
+        return compare(
+            original,
+            shown,
+            original.info,
+            shown.info,
+            file_bytes=coded.stat().st_size,
+            coded=stream_sizes(coded) if _is_stream(coded) else coded_sizes(coded),
+            device=device,
+        )
+
+
+def _is_stream(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
 def _decode_command(point: Point, coded: Path, decoded: Path) -> list[str]:
-    with coded.open("rb") as file:
-        stream = file.read(len(MAGIC)) == MAGIC
-    if stream:
+    if _is_stream(coded):
         return [
             *_NVC, "decode", str(coded), str(decoded), "--device", point.device,
             "--threads", str(point.threads), "--json", "-y",
