@@ -22,7 +22,9 @@ from nvc.inr.codec import InrCodec
 from nvc.inr.coding import decode_group, encode_group
 from nvc.inr.config import network_for_size
 from nvc.inr.fit_config import FitConfig
+from nvc.inr.fitting import fit_group, trim
 from nvc.inr.groups import Group, change, cut_groups
+from nvc.inr.module import GroupFit
 from nvc.inr.network import parameter_shapes
 from nvc.inr.quantised import QuantisedGroup
 from nvc.video.frames import Frame
@@ -119,6 +121,36 @@ def residual_pair(seed=0):
     base = QuantisedGroup(config, symbols, (-900,) * len(symbols), embedding.astype(np.int32), -700)
     moved = tuple(s + (rng.random(s.shape) < 0.1).astype(np.int32) for s in symbols)
     return base, replace(base, symbols=moved, embedding_step_code=-650)
+
+
+def test_a_residual_group_is_brought_to_its_target():
+    """Its weights cannot move their steps: over the target small differences go, and the codes get
+    finer under it."""
+    frames, info = make_clip(2)
+    scheme = InrCodec(CHAINED).scheme_to_fit(info)
+    network, target = scheme.choose(CHAINED, info, frames=2, share=1.0)
+    clip = scheme.clip(frames, info, torch.device("cpu"))
+    fit = replace(CHAINED, epochs=4)
+    base, _ = fit_group(clip, network, fit, target_bytes=target, write=lambda g: encode_group(g))
+    written = []
+    for share in (0.8, 1.03):
+        torch.manual_seed(3)
+        module = GroupFit(network, fit, clip, target_bits=0.0, bfloat16=False, base=base)
+        before = module.embedding_quantiser.log2_step.item()
+        with torch.no_grad():
+            sizes = [parameter.numel() for parameter in module.network.parameters()]
+            for parameter, steps in zip(
+                module.network.parameters(), module.quantiser.steps().split(sizes), strict=True
+            ):
+                parameter += torch.randn_like(parameter) * steps.view_as(parameter)
+        whole = len(encode_group(module.quantised(), base.group))
+        module.target_bits = 8.0 * share * whole
+        trim(module, lambda group: encode_group(group, base.group), round(share * whole))
+        written.append(len(encode_group(module.quantised(), base.group)) / (share * whole))
+        assert (module.dead_zone > 0) == (share < 1)
+        assert (module.embedding_quantiser.log2_step.item() < before) == (share > 1)
+    assert 0.97 < written[0] <= 1
+    assert 0.985 < written[1] < 1.015
 
 
 def test_a_residual_payload_holds_the_difference_alone():

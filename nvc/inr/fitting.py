@@ -28,6 +28,8 @@ REPORT_SECONDS = 0.5
 COLLAPSE_STEPS = 300  # a shorter fit may well be no better than flat frames
 TOLERANCE = 0.01  # of the target, that a payload may be off it
 TRIMS = 4
+ZONES = 6  # halvings of the search for a dead zone
+WIDEST_ZONE = 1.0  # steps
 CORRECTIONS = 8  # times the real coder is asked how good the rate estimate is
 
 logger = logging.getLogger("nvc.inr")
@@ -150,7 +152,8 @@ class _Bookkeeping(lightning.Callback):
             estimate = float(module.bits(module.flat_parameters(), module.all_codes()))
             written = 8 * len(self.write(module.quantised()))
         module.rate.correction.fill_(min(max(written / max(estimate, 1.0), 0.5), 2.0))
-        if 2 * quantised > module.epochs - module.quantise_epoch:
+        late = 2 * quantised > module.epochs - module.quantise_epoch
+        if late and module.base is None:
             module.shift_steps(written)
 
     def save(self, trainer: Any, checkpoint: Path) -> None:
@@ -217,7 +220,7 @@ def fit_group(
     module.to(device)
     with torch.no_grad():
         if module.holds_bits:
-            _trim(module, write, target_bytes)
+            trim(module, write, target_bytes)
         quantised = module.quantised()
         codes = module.all_codes()
         psnr_final = module.psnr(module.float_network(), codes)
@@ -252,13 +255,29 @@ def fit_group(
     return Base(quantised, source), stats
 
 
-def _trim(module: GroupFit, write: Callable[[Any], bytes], target_bytes: int) -> None:
-    """Move the steps of a fit whose payload is off its target by more than 1 %."""
+def trim(module: GroupFit, write: Callable[[Any], bytes], target_bytes: int) -> None:
+    """Bring a payload that is off its target by more than 1 % nearer to it: by its steps, but where
+    a residual group is over, by a dead zone of its differences."""
     for _ in range(TRIMS):
         written = len(write(module.quantised()))
         if abs(written / target_bytes - 1) <= TOLERANCE:
             return
+        if module.base is not None and written > target_bytes:
+            _widen_zone(module, write, target_bytes)
+            return
         module.shift_steps(8.0 * written)
+
+
+def _widen_zone(module: GroupFit, write: Callable[[Any], bytes], target_bytes: int) -> None:
+    """The narrowest dead zone that brings a residual group to its target, or the widest."""
+    low, high = 0.0, WIDEST_ZONE
+    for _ in range(ZONES):
+        module.dead_zone = (low + high) / 2
+        if len(write(module.quantised())) > target_bytes:
+            low = module.dead_zone
+        else:
+            high = module.dead_zone
+    module.dead_zone = high
 
 
 def _run(trainer: lightning.Trainer, module: GroupFit, checkpoint: Path | None) -> None:

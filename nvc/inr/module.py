@@ -80,6 +80,7 @@ class GroupFit(lightning.LightningModule):
         self.quantiser = Quantiser(sizes, shapes=self.shapes if fit.prior == "dual" else None)
         self.embedding_quantiser = EmbeddingQuantiser()
         self.rate = RateController()
+        self.dead_zone = 0.0  # in steps, of a residual group's differences when they are written
         self.base: torch.Tensor | None
         self.register_buffer("base", None, persistent=False)
         if base is not None:
@@ -248,12 +249,14 @@ class GroupFit(lightning.LightningModule):
     @torch.no_grad()
     def shift_steps(self, written: float) -> None:
         """Move all steps together towards the target when `written` bits are off it: lambda alone
-        cannot raise a rate that the distortion does not ask for. Not those of a residual group."""
-        if self.base is not None:
-            return
+        cannot raise a rate that the distortion does not ask for. The weights of a residual group
+        have the steps of its base: there only the codes' moves."""
         values = sum(self.quantiser.sizes)
+        if self.base is not None:
+            values = max(len(self.clip) * self.network.config.embedding_values, 1)
         shift = min(max((written - self.target_bits) / values, -0.2), 0.2)
-        self.quantiser.log2_steps += shift
+        if self.base is None:
+            self.quantiser.log2_steps += shift
         self.embedding_quantiser.log2_step += shift
 
     # The model as tensors
@@ -264,18 +267,17 @@ class GroupFit(lightning.LightningModule):
 
     def network_of(self, flat: torch.Tensor) -> Callable[..., torch.Tensor]:
         """The network with the weights `flat` (N,), in the order of flat_parameters."""
-        parts = flat.split([shape.numel() for shape in self.shapes])
-        tensors = {
-            name: part.view(shape)
-            for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
-        }
+        tensors = dict(zip(self.names, self._split(flat), strict=True))
         return lambda *inputs: functional_call(self.network, tensors, inputs)
 
+    @torch.no_grad()
     def quantised(self) -> Any:
         """The group as it would be written now."""
         parameters, codes = list(self.network.parameters()), self.all_codes()
         if self.fit_config.coding == "paper":
             return min_max_group(self.network.config, parameters, codes)
+        if self.base is not None and self.dead_zone:
+            parameters = self._split(self._towards_base(self.flat_parameters()))
         return quantise_group(
             self.network.config,
             parameters,
@@ -283,6 +285,18 @@ class GroupFit(lightning.LightningModule):
             codes,
             float(self.embedding_quantiser.log2_step),
         )
+
+    def _towards_base(self, flat: torch.Tensor) -> torch.Tensor:
+        """(N,) weights with their differences from the base's `dead_zone` steps smaller, so that
+        more of them round to nothing."""
+        assert self.base is not None
+        moved, zone = flat - self.base, self.dead_zone * self.quantiser.steps()
+        return self.base + functional.softshrink(moved / zone, 1.0) * zone
+
+    def _split(self, flat: torch.Tensor) -> list[torch.Tensor]:
+        """The parameters that lie end to end in (N,), each in its shape."""
+        parts = flat.split([shape.numel() for shape in self.shapes])
+        return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def flat_parameters(self) -> torch.Tensor:
         """(N,) every parameter of the decoder end to end, in the order of the file."""
