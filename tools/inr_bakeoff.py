@@ -1,11 +1,12 @@
 """INR variants side by side: equal bytes, equal processor time, one process, one thread.
 
-    python tools/inr_bakeoff.py PLAN.yaml --clips FOLDER --out results.jsonl [--only NAME]
+    python tools/inr_bakeoff.py PLAN.yaml --clips DIR --out results.jsonl [--only NAME] [--keep DIR]
 
 A plan (tools/inr_bakeoff.yaml) names clips and variants. Each clip is cut, cropped and scaled down
 by averaging areas; each variant is encoded to the clip's number of bytes by nvc.encode with as many
 epochs as its seconds of processor time hold, decoded from the file, and measured on its 8-bit
 frames. One JSON line is written a run, at once; runs already in the file are not made again.
+--keep keeps the clips and files, for tools/inr_picture.py.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ def step_cost(path: Path, clip: dict[str, Any], variant: dict[str, Any]) -> floa
 
 def run(path: Path, clip: dict[str, Any], variant: dict[str, Any], folder: Path) -> dict[str, Any]:
     """One variant on one clip."""
-    out = folder / "fit.nvc"
+    out = folder / f"{variant['name']}_{clip['name']}.nvc"
     batch = variant.get("fit", {}).get("batch_size", 2)
     per_epoch = math.ceil(clip["frames"] / batch)
     framewise = variant["codec"] not in ("nirvana", "pfnr")
@@ -183,6 +184,7 @@ def main() -> None:
     parser.add_argument("--clips", type=Path, required=True, help="folder the clips are in")
     parser.add_argument("--out", type=Path, required=True, help="JSON lines; appended to")
     parser.add_argument("--only", action="append", help="run these variants only")
+    parser.add_argument("--keep", type=Path, help="folder for the clips and the files")
     parser.add_argument("--seconds", type=float, help="in place of the plan's seconds")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -192,12 +194,14 @@ def main() -> None:
         lines = args.out.read_text().splitlines()
         done = {(r["variant"], r["clip"], r["seconds"]) for r in map(json.loads, lines)}
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
+        folder = args.keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
         paths = {clip["name"]: prepare(clip, args.clips, folder) for clip in plan["clips"]}
         for name, variant in plan["variants"].items():
             if args.only and name not in args.only:
                 continue
             variant = {**plan.get("base", {}), **(variant or {})}
+            variant["name"] = name
             variant["fit"] = {**plan.get("base", {}).get("fit", {}), **variant.get("fit", {})}
             variant["seconds"] = args.seconds or variant.get("seconds", plan["seconds"])
             for clip in plan["clips"]:
