@@ -85,6 +85,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--reset", type=options.at_least(1), metavar="N", help="frames a lost unit can spoil (dhvc)"
     )
     group.add_argument(
+        "--effort",
+        type=options.at_least(0),
+        metavar="N",
+        help="0: look at no frame ahead; 1, default: at up to 32, for fewer bytes (dhvc)",
+    )
+    group.add_argument(
         "--jobs", type=options.at_least(1), metavar="N", help="GOPs or groups coded side by side"
     )
     group.add_argument(
@@ -124,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
     rates = ("qp", "bitrate", "size", "psnr")
     own: tuple[str, ...] = ("preset", "lmbda", "coding", "ignore_mask")
     own += ("gop", "anchor_every", "motion", "epochs", "size_params", "lr", "batch_size", "seed")
-    own += ("reset", "jobs", "cluster", "pack", "weights")
+    own += ("reset", "jobs", "cluster", "pack", "effort", "weights")
     given = {name: getattr(args, name) for name in (*rates, *own)}
     given = {name: value for name, value in given.items() if value is not None}
     given |= {name: True for name in ("resume", "add") if getattr(args, name)}

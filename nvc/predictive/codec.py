@@ -16,7 +16,8 @@ from nvc.errors import StreamError, UsageError
 from nvc.nn.blocks import QP_COUNT
 from nvc.predictive.checkpoint import shared_network
 from nvc.predictive.frame_coder import FrameCoder
-from nvc.predictive.network import KIND_INTER, KIND_INTRA, KIND_RESET
+from nvc.predictive.lookahead import Link, half_luma, linked, plan
+from nvc.predictive.network import KIND_INTER, KIND_INTRA, KIND_RESET, Planes
 from nvc.predictive.parallel import encode_gops
 from nvc.predictive.planes_io import to_frame, to_planes
 from nvc.predictive.ratecontrol import BitrateControl, ConstantQp, PsnrControl, RateControl
@@ -53,6 +54,7 @@ class EncodeOptions:
     jobs: int = 1
     cluster: str | None = None
     pack: bool = True
+    effort: int = 1
     weights: str = "dhvc_s"
 
     def __post_init__(self) -> None:
@@ -70,6 +72,7 @@ class EncodeOptions:
             "reset": (1, 65535),
             "intra_gain": (0, QP_COUNT - 1),
             "jobs": (1, 256),
+            "effort": (0, 1),
         }
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
@@ -167,32 +170,46 @@ def encode_frames(
     encoder = SequenceEncoder(FrameCoder(network, (info.height, info.width)), pack=options.pack)
     like = next(network.parameters())
     control = _control(options, info)
-    for number, frame in enumerate(frames, start=first):
+
+    def planes(frame: Frame) -> Planes:
+        return to_planes(frame, info, encoder.coder.size, like)
+
+    for number, (frame, links) in enumerate(_linked(options, frames, planes), start=first):
         position = number % options.gop
         kind = KIND_INTRA if position == 0 else KIND_INTER
         if position and position % options.reset == 0:
             kind = KIND_RESET
-        planes = to_planes(frame, info, encoder.coder.size, like)
+        source = planes(frame)
         qp = control.qp(intra=kind == KIND_INTRA)
+        change, worth = (0, None) if links is None else plan(links, qp, encoder.coder.size)
         if kind == KIND_INTRA:
             qp -= options.intra_gain
         else:
             qp += options.qp_cycle[position % len(options.qp_cycle)]
-        qp = min(max(qp, 0), QP_COUNT - 1)
+        qp = min(max(round(qp + change), 0), QP_COUNT - 1)
         units = [
             Unit(UnitType.FRAME, payload, number, 1, layer, kind == KIND_INTRA and layer == 0)
-            for layer, payload in enumerate(encoder.encode(planes, qp, kind))
+            for layer, payload in enumerate(encoder.encode(source, qp, kind, worth=worth))
             if payload is not None
         ]
         spent = sum(len(pack_head(unit)) + len(unit.payload) + 4 for unit in units)
         control.update(
             bits=8 * spent,
             intra=kind == KIND_INTRA,
-            psnr=lambda planes=planes: encoder.psnr(planes, info.height, info.width),
+            psnr=lambda source=source: encoder.psnr(source, info.height, info.width),
         )
         yield from units
         if progress is not None:
             progress(number + 1)
+
+
+def _linked(
+    options: EncodeOptions, frames: Iterable[Frame], planes: Callable[[Frame], Planes]
+) -> Iterator[tuple[Frame, list[Link] | None]]:
+    """Frames with what is known of those that follow; None where no frame is looked ahead."""
+    if not options.effort:
+        return ((frame, None) for frame in frames)
+    return linked(frames, lambda frame: half_luma(planes(frame)), gop=options.gop)
 
 
 def _control(options: EncodeOptions, info: VideoInfo) -> RateControl:

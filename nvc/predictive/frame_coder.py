@@ -15,12 +15,13 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nvc.entropy import rans
 from nvc.entropy.tables import gaussian_tables
 from nvc.errors import StreamError
-from nvc.nn.planes import enlarge_planes, pack_planes, shrink_planes, unpack_planes
+from nvc.nn.planes import enlarge_planes, pack_planes, shrink_planes
 from nvc.predictive.level import History, Level, Prediction, qp_lambda
 from nvc.predictive.network import KIND_INTRA, Memory, Planes, PredictiveNetwork
 from nvc.predictive.scales import (
@@ -75,6 +76,11 @@ class FrameCoder:
         self.device, self.dtype = parameter.device, parameter.dtype
         self._halves: dict[tuple[int, ...], tuple[Tensor, np.ndarray, np.ndarray]] = {}
 
+    @property
+    def layer_coder(self) -> type[LayerCoder]:
+        """What codes a layer; another for other forms of the network."""
+        return LayerCoder
+
     @torch.inference_mode()
     def encode(
         self,
@@ -84,25 +90,26 @@ class FrameCoder:
         *,
         memory: Memory | None = None,
         vectors: Tensor | None = None,
+        worth: Tensor | None = None,
     ) -> CodedFrame:
-        """Code padded planes in [0, 1], Y (1,1,H,W), U, V (1,1,H/2,W/2)."""
+        """Code padded planes in [0, 1], Y (1,1,H,W), U, V (1,1,H/2,W/2).
+
+        worth: what an error of each place counts, (1, 1, any grid), 1 on average.
+        """
         qps, kinds = self._scalars(qp, kind)
         inter = (kinds != KIND_INTRA).long()
         payloads: list[bytes | None] = []
 
         def code(number: int, given: Prediction, history: History) -> tuple[Tensor, Tensor]:
             level = self.network.bank(memory is None)[number]
-            x = pack_planes(shrink_planes(source, level.config.shrink))
-            residual = level.analyse(x, given, qps, inter)
-            coder = LayerCoder(self, level, history, qps, kinds)
-            payload, residual, k = coder.encode(residual)
+            residual = self._residual(level, source, given, qps, inter)
+            coder = self.layer_coder(self, level, history, qps, kinds)
+            payload, residual, k = coder.encode(residual, worth)
             payloads.append(payload)
             return residual, k
 
-        pictures, after = self.network.run(
-            qps, kinds, self.size, code, memory=memory, vectors=vectors
-        )
-        return CodedFrame(payloads, unpack_planes(pictures[-1]), after)
+        _, after = self.network.run(qps, kinds, self.size, code, memory=memory, vectors=vectors)
+        return CodedFrame(payloads, after.pictures[-1], after)
 
     @torch.inference_mode()
     def decode(
@@ -127,7 +134,7 @@ class FrameCoder:
             used.append(payload is not None)
             if payload:
                 level = self.network.bank(memory is None)[number]
-                coder = LayerCoder(self, level, history, qps, kinds)
+                coder = self.layer_coder(self, level, history, qps, kinds)
                 try:
                     return coder.decode(payload)
                 except StreamError:
@@ -138,11 +145,18 @@ class FrameCoder:
         pictures, after = self.network.run(
             qps, kinds, self.size, code, memory=memory, vectors=vectors, layers=layers
         )
-        shown = unpack_planes(pictures[-1])
+        shown = after.pictures[-1]
         shrink = self.network.config.levels[len(pictures) - 1].shrink
         if shrink > 1:
             shown = enlarge_planes(shown, shrink)
         return DecodedFrame(shown, after, used)
+
+    def _residual(
+        self, level: Level, source: Planes, given: Prediction, qp: Tensor, inter: Tensor
+    ) -> Tensor:
+        """What is left of the source after the prediction, (1, latent, h, w)."""
+        x = pack_planes(shrink_planes(source, level.config.shrink))
+        return level.analyse(x, given, qp, inter)
 
     def halves(self, *shape: int) -> tuple[Tensor, np.ndarray, np.ndarray]:
         """The checkerboard of (C, H, W) symbols and the flat positions of its two halves."""
@@ -176,15 +190,18 @@ class LayerCoder:
         self.tables = gaussian_tables()
         self.price = _PRICES[level.config.shrink] * float(qp_lambda(qp))
 
-    def encode(self, residual: Tensor) -> tuple[bytes, Tensor, Tensor]:
+    def encode(self, residual: Tensor, worth: Tensor | None) -> tuple[bytes, Tensor, Tensor]:
         """Residual (1, latent, h, w) -> (payload, decoded residual, symbols)."""
+        if worth is None:
+            worth = residual.new_ones(1, 1, 1, 1)
+        price = self.price * F.interpolate(worth.to(residual.device), self.shape[-2:], mode="area")
         residual = self._cut(residual.to(self.coder.dtype))
         index = self._index(None, 0)
-        k_first = self._symbols(residual / self.step * self.mask, index)
+        k_first = self._symbols(residual / self.step * self.mask, index, price)
         mean = self._mean(k_first)
         first, first_tables = self._take(k_first, index, 0)
         index = self._index(k_first, 1)
-        k_second = self._symbols((residual - mean) / self.step * (1 - self.mask), index)
+        k_second = self._symbols((residual - mean) / self.step * (1 - self.mask), index, price)
         second, second_tables = self._take(k_second, index, 1)
         k = k_first + k_second
         symbols = np.concatenate([first, second], axis=None)
@@ -226,7 +243,7 @@ class LayerCoder:
             mean = mean + torch.randn_like(mean) * self.coder.noise
         return mean
 
-    def _symbols(self, unit: Tensor, index: Tensor) -> Tensor:
+    def _symbols(self, unit: Tensor, index: Tensor, price: Tensor) -> Tensor:
         """Rounded symbols, each one nearer to zero where that saves more bits than it costs."""
         k = unit.round().masked_fill(index < SKIP_BELOW, 0).clamp(-_LARGEST, _LARGEST)
         at = k.abs().gt(0).nonzero(as_tuple=True)
@@ -236,7 +253,7 @@ class LayerCoder:
         costs = _code_lengths().to(k.device)
         saved = costs[table, code] - costs[table, code - 1]
         step = self.step[:, :, 0, 0][at[0], at[1]]
-        harm = self.price * step.square() * (2 * (unit[at].abs() - size) + 1)
+        harm = price[0, 0, at[2], at[3]] * step.square() * (2 * (unit[at].abs() - size) + 1)
         k[at] -= k[at].sign() * (saved > harm) * (size <= _COSTED)
         return k
 

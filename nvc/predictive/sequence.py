@@ -59,8 +59,13 @@ class SequenceEncoder:
             total += (6 if number == 0 else 1) * -10 * math.log10(max(error, 1e-10))
         return total / 8
 
-    def encode(self, planes: Planes, qp: int, kind: int) -> list[bytes | None]:
-        """Payloads of the layers of one frame, None where there is nothing to write."""
+    def encode(
+        self, planes: Planes, qp: int, kind: int, *, worth: torch.Tensor | None = None
+    ) -> list[bytes | None]:
+        """Payloads of the layers of one frame, None where there is nothing to write.
+
+        worth: what an error of each place counts, (1, 1, H / 16, W / 16), 1 on average.
+        """
         motion, vectors = b"", None
         if kind == KIND_INTRA:
             self.memory = self.field = None
@@ -76,7 +81,9 @@ class SequenceEncoder:
             self.field = _extended(self.field[:rows, :columns], self.field.shape[:2])
             motion = encode_vectors(self.field[:rows, :columns])
             vectors = _as_tensor(self.field, self.coder.device)
-        coded = self.coder.encode(planes, qp, kind, memory=self.memory, vectors=vectors)
+        coded = self.coder.encode(
+            planes, qp, kind, memory=self.memory, vectors=vectors, worth=worth
+        )
         self.memory = coded.memory
         head = bytes([qp | (_INTRA * (kind == KIND_INTRA)) | (_RESET * (kind == KIND_RESET))])
         there = sum(1 << number for number, payload in enumerate(coded.layers) if payload)

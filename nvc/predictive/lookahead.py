@@ -1,0 +1,141 @@
+"""How much of the frames to come hangs on each place of a frame; the encoder alone knows.
+
+An error at a place is inherited by whatever refers to it. Between sources that motion compensation
+predicts with squared error s, an inter frame at distortion D inherits the share D / (s + D) of an
+error in its reference: nearly all of it where nothing is coded, little where the residual is.
+Summed backward along the motion this gives the importance of a place, 1 and more: how many errors
+follow from one here. After the macroblock tree of x264 (J. Garrett-Glaser, 2009), with the share of
+rate-distortion theory in place of that of costs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numba
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nvc.nn.blocks import QP_COUNT
+from nvc.predictive.level import LAMBDA_FIRST, LAMBDA_LAST, qp_lambda
+from nvc.predictive.motion import VECTOR_BLOCK, VECTOR_UNIT, warp
+from nvc.predictive.motion_search import search_motion
+from nvc.predictive.network import Planes
+
+SHRINK = 2  # motion is searched in pictures of half the size
+CELL = SHRINK * VECTOR_BLOCK  # samples of the picture a cell of importance is wide
+AHEAD = 32  # frames
+# How far the QP of a frame and the price of an error in a place follow their importance; 1 would be
+# lambda in proportion to it. OFFSET keeps the rate of a QP about where it is without (measured).
+STRENGTH, PLACE_STRENGTH, OFFSET = 0.5, 0.5, 9.0
+_MOTION_WEIGHT = 6.0
+_QPS_PER_HALVING = (QP_COUNT - 1) / math.log2(LAMBDA_FIRST / LAMBDA_LAST)
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Link:
+    """How a source frame follows from the one before, by cells of 16x16 samples.
+
+    error: mean squared error of its motion compensation, samples in [0, 1], (rows, columns)
+    float32; field: its vectors in cells, (rows, columns, 2) float32, x and y.
+    """
+
+    error: NDArray[np.float32]
+    field: NDArray[np.float32]
+
+
+def link(current: NDArray[np.uint8], previous: NDArray[np.uint8]) -> Link:
+    """The link of two luma pictures of half size, (H, W) with sides multiples of 8."""
+    field = search_motion(current, previous, previous=None, weight=_MOTION_WEIGHT)
+    flow = torch.from_numpy(field).permute(2, 0, 1)[None].float() / VECTOR_UNIT
+    flow = F.interpolate(flow, size=current.shape, mode="nearest")
+    pictures = [torch.from_numpy(part)[None, None].float() / 255 for part in (current, previous)]
+    error = (pictures[0] - warp(pictures[1], flow, mode="bilinear")).square()
+    cells = F.avg_pool2d(error, VECTOR_BLOCK)[0, 0].numpy()
+    return Link(cells, (field / (VECTOR_UNIT * VECTOR_BLOCK)).astype(np.float32))
+
+
+def importance(links: Sequence[Link], distortion: float, grid: tuple[int, int]) -> NDArray:
+    """Importance of every cell of the frame the first link refers to: (rows, columns) float32.
+
+    links: of the frames that follow it, in order, none of them intra; distortion: squared error of
+    the coded frames, samples in [0, 1].
+    """
+    ahead = np.ones(grid, np.float32)
+    for step in reversed(links):
+        ahead = _handed_back(ahead, step.error, step.field, np.float32(distortion))
+    return ahead
+
+
+@numba.njit(cache=True, nogil=True)
+def _handed_back(ahead, error, field, distortion):
+    """1 and what the cells of the next frame inherit, split over the four cells a vector meets."""
+    rows, columns = ahead.shape
+    total = np.ones((rows, columns), np.float32)
+    for row in range(rows):
+        for column in range(columns):
+            amount = ahead[row, column] * distortion / (error[row, column] + distortion)
+            y = min(max(row + field[row, column, 1], 0.0), rows - 1.0)
+            x = min(max(column + field[row, column, 0], 0.0), columns - 1.0)
+            top, left = int(y), int(x)
+            down, right = y - top, x - left
+            bottom, beside = min(top + 1, rows - 1), min(left + 1, columns - 1)
+            total[top, left] += amount * (1 - down) * (1 - right)
+            total[top, beside] += amount * (1 - down) * right
+            total[bottom, left] += amount * down * (1 - right)
+            total[bottom, beside] += amount * down * right
+    return total
+
+
+def linked(
+    frames: Iterable[Item], luma: Callable[[Item], NDArray[np.uint8]], *, gop: int
+) -> Iterator[tuple[Item, list[Link]]]:
+    """Each frame with the links of up to AHEAD that follow it in its GOP.
+
+    frames: from the start of a GOP on; luma: their luma at half size. Reads AHEAD frames ahead,
+    never past the end of a GOP.
+    """
+    waiting: deque[tuple[Item, Link | None]] = deque()
+    numbered = enumerate(frames)
+    upcoming = next(numbered, None)
+    last: NDArray[np.uint8] | None = None
+    while waiting or upcoming is not None:
+        while upcoming is not None and len(waiting) <= AHEAD:
+            number, frame = upcoming
+            starts = number % gop == 0
+            if starts and waiting:
+                break
+            picture = luma(frame)
+            joined = None if starts or last is None else link(picture, last)
+            waiting.append((frame, joined))
+            last, upcoming = picture, next(numbered, None)
+        frame, _ = waiting.popleft()
+        yield frame, [joined for _, joined in waiting if joined is not None]
+
+
+def half_luma(planes: Planes) -> NDArray[np.uint8]:
+    """Y (1, 1, H, W) in [0, 1] -> (H / 2, W / 2) uint8 on the CPU."""
+    half = F.avg_pool2d(planes[0].float(), SHRINK)[0, 0]
+    return half.mul(255).add_(0.5).clamp_(0, 255).to(torch.uint8).cpu().numpy()
+
+
+def plan(links: Sequence[Link], qp: int, size: tuple[int, int]) -> tuple[float, Tensor]:
+    """What a frame's QP changes by, and what an error of each place is worth among its places.
+
+    qp: of the encode; size: padded height and width. The worth is (1, 1, H / 16, W / 16) float32 of
+    geometric mean 1.
+    """
+    distortion = 1 / (2 * math.log(2) * float(qp_lambda(torch.tensor(qp))))
+    cells = np.log2(importance(links, distortion, (size[0] // CELL, size[1] // CELL)))
+    change = OFFSET - STRENGTH * _QPS_PER_HALVING * float(cells.mean())
+    worth = np.exp2(PLACE_STRENGTH * (cells - cells.mean())).astype(np.float32)
+    return change, torch.from_numpy(worth)[None, None]

@@ -1,0 +1,81 @@
+"""Looking ahead: what importance says of made motion, that GOPs stay apart, and what it is worth."""
+
+import numpy as np
+import pytest
+import torch
+
+from nvc.predictive import lookahead
+from nvc.predictive.lookahead import AHEAD, CELL, Link, importance, link, linked, plan
+
+QUIET = 1e-9  # squared error of a prediction that is as good as perfect
+
+
+def still(rows: int = 4, columns: int = 6, error: float = QUIET) -> Link:
+    return Link(
+        np.full((rows, columns), error, np.float32), np.zeros((rows, columns, 2), np.float32)
+    )
+
+
+def test_a_still_scene_hands_everything_back() -> None:
+    assert importance([still()] * 7, 1e-3, (4, 6)) == pytest.approx(8, rel=1e-4)
+    assert importance([], 1e-3, (4, 6)) == pytest.approx(1)
+
+
+def test_what_cannot_be_predicted_hands_nothing_back() -> None:
+    """With an error as large as the distortion half is inherited, with a far larger one nothing."""
+    assert importance([still(error=1e-3)], 1e-3, (4, 6)) == pytest.approx(1.5)
+    assert importance([still(error=10.0)], 1e-3, (4, 6)) == pytest.approx(1, abs=1e-3)
+
+
+def test_importance_follows_the_vectors() -> None:
+    """All cells of the next frame come from one cell to the right; the last from the edge."""
+    moved = still()
+    moved.field[..., 0] = 1
+    cells = importance([moved], 1e-3, (4, 6))
+    assert cells[:, 0] == pytest.approx(1)
+    assert cells[:, 1:5] == pytest.approx(2, rel=1e-4)
+    assert cells[:, 5] == pytest.approx(3, rel=1e-4)
+
+
+def test_a_link_finds_motion_and_what_is_left() -> None:
+    generator = np.random.default_rng(1)
+    scene = generator.integers(0, 255, (80, 96)).astype(np.uint8)
+    scene = np.repeat(np.repeat(scene, 4, 0), 4, 1)[:200, :240]
+    before, after = scene[8:72, 8:104], scene[8:72, 12:108]
+    found = link(after, before)
+    inner = (slice(1, -1), slice(1, -2))
+    assert found.field[inner][..., 0] == pytest.approx(0.5)  # 4 samples of half size, cells of 8
+    assert found.field[inner][..., 1] == pytest.approx(0)
+    assert found.error[inner].max() < 1e-6
+
+
+def test_frames_are_linked_within_their_gop_only() -> None:
+    picture = np.zeros((16, 16), np.uint8)
+    counts = [len(links) for _, links in linked(range(7), lambda _: picture, gop=3)]
+    assert counts == [2, 1, 0, 2, 1, 0, 0]
+
+
+def test_no_more_frames_are_read_than_are_looked_at() -> None:
+    read: list[int] = []
+
+    def frames():
+        for number in range(3 * AHEAD):
+            read.append(number)
+            yield number
+
+    picture = np.zeros((16, 16), np.uint8)
+    walk = linked(frames(), lambda _: picture, gop=1000)
+    assert len(next(walk)[1]) == AHEAD
+    assert len(read) <= AHEAD + 2
+
+
+def test_a_frame_much_hangs_on_gets_a_finer_qp_and_its_still_places_a_higher_worth() -> None:
+    half = still(4, 4)
+    half.error[:, 2:] = 10.0
+    size = (4 * CELL, 4 * CELL)
+    change, worth = plan([half] * 7, 32, size)
+    none, even = plan([], 32, size)
+    assert none == lookahead.OFFSET and torch.equal(even, torch.ones(1, 1, 4, 4))
+    assert change < none
+    assert worth[0, 0, 0, 0] > 1 > worth[0, 0, 0, 3]
+    assert worth.log().mean() == pytest.approx(0, abs=1e-5)
