@@ -1,0 +1,447 @@
+"""The predictive network for inference on the CPU: the same sums over rows, in fewer passes.
+
+What nvc.predictive.network and level say, for one frame at a time and the sent reference: pictures
+stay planes or rows (nvc.nn.fused), gains of a QP go into the weights, and products read rows where
+they lie. The scale path runs in int8 (index_kernels), so the symbols are the same; the picture is,
+in float32, but for the order of sums. In bfloat16, which the networks were trained in, products
+read rounded numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nvc.nn.blocks import Pointwise, QpGain
+from nvc.nn.fused import FusedStack, as_array
+from nvc.nn.planes import CHROMA_GAIN, LUMA_GAIN, PACKED_CHANNELS
+from nvc.predictive import index_kernels, plane_kernels
+from nvc.predictive.level import History, Level
+from nvc.predictive.motion import VECTOR_BLOCK, motion_codes
+from nvc.predictive.network import Coder, Memory, Planes, PredictiveNetwork
+from nvc.predictive.scales import KIND_INTER, ScaleNet, _int8
+
+_OFFSET = 128  # activations and codes are int8 less this
+
+
+def supports(network: PredictiveNetwork) -> bool:
+    """Whether this network can run here: on the CPU, in float32, with vectors that are sent."""
+    like = next(network.parameters())
+    return (
+        like.device.type == "cpu"
+        and like.dtype == torch.float32
+        and network.config.reference == "sent"
+    )
+
+
+@dataclass
+class RowPrediction:
+    """What is known before the symbols of a scale; rows of the network's dtype."""
+
+    reference: Planes
+    added: Tensor  # (cells, 96): the prediction less the reference, in samples
+    fine: Tensor  # (cells, fine)
+    context: Tensor  # (latents, width)
+
+
+class _Product:
+    """A Pointwise on rows; `scale` (outputs,) multiplies what comes out."""
+
+    def __init__(self, module: Pointwise, dtype: torch.dtype) -> None:
+        self.exact = module.weight.t().contiguous()  # (inputs, outputs)
+        self.bias = None if module.bias is None else module.bias.float()
+        self.dtype = dtype
+
+    @cached_property
+    def weight(self) -> Tensor:
+        """(inputs, outputs), rounded."""
+        return self.exact.to(self.dtype)
+
+    def scaled(self, gain: Tensor) -> tuple[Tensor, Tensor]:
+        """(weight, bias) with a gain for each output."""
+        assert self.bias is not None
+        return (self.exact * gain).to(self.dtype), (self.bias * gain).to(self.dtype)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        if self.bias is None:
+            return rows @ self.weight
+        return torch.addmm(self.bias.to(self.dtype), rows, self.weight)
+
+
+class RowLevel:
+    """One scale; stands in for a Level where a LayerCoder asks for one."""
+
+    def __init__(self, level: Level, dtype: torch.dtype) -> None:
+        self.level, self.config, self.dtype = level, level.config, dtype
+        self.down = level.down
+        cell = self.down**2
+        self.scales = IntegerScales(level.scales)
+        samples = torch.ones(PACKED_CHANNELS)
+        samples[:64] /= LUMA_GAIN
+        samples[64:] /= CHROMA_GAIN
+
+        def product(module: Pointwise) -> _Product:
+            return _Product(module, dtype)
+
+        def regrouped(module: Pointwise, *, inputs: int = 0, outputs: int = 0) -> _Product:
+            """Channels of pixel_(un)shuffle, cell within channel, to channel within cell."""
+            made = _Product(module, dtype)
+            weight, bias = made.exact, made.bias
+            if inputs:  # the first inputs * cell
+                head = weight[: inputs * cell].unflatten(0, (inputs, cell)).transpose(0, 1)
+                weight = torch.cat((head.flatten(0, 1), weight[inputs * cell :]))
+            if outputs:
+                weight = weight.unflatten(1, (outputs, cell)).transpose(1, 2).flatten(1)
+                if bias is not None:
+                    bias = bias.unflatten(0, (outputs, cell)).t().flatten()
+            made.exact, made.bias = weight.contiguous(), bias
+            return made
+
+        fine = self.config.fine_width
+        self.fine_in = product(level.fine_in)
+        self.fine_blocks = FusedStack(level.fine_blocks, dtype)
+        self.fine_out = product(level.fine_out)
+        self.context_in = regrouped(level.context_in, inputs=fine)
+        self.context_blocks = FusedStack(level.context_blocks, dtype)
+        self.source_in = product(level.source_in)
+        self.source_blocks = FusedStack(level.source_blocks, dtype)
+        self.source_down = regrouped(level.source_down, inputs=fine)
+        self.source_mix = FusedStack(level.source_mix, dtype)
+        self.source_out = product(level.source_out)
+        # Of channel within cell, one row a latent; in float32, since symbols are rounded from it.
+        self.transform = (
+            level.transform.weight.unflatten(1, (PACKED_CHANNELS, cell)).transpose(1, 2).flatten(1)
+        )
+        self.mean = level.mean.weight.to(dtype)
+        self.residual_in = product(level.residual_in)
+        self.synthesis_blocks = FusedStack(level.synthesis_blocks, dtype)
+        self.inverse = regrouped(level.inverse, outputs=PACKED_CHANNELS)
+        self.inverse.exact = self.inverse.exact * samples.repeat(cell)
+        self.head_in = regrouped(level.head_in, outputs=fine)
+        self.head_blocks = FusedStack(level.head_blocks, dtype)
+        self.head_out = product(level.head_out)
+        for made in (self.fine_out, self.head_out):
+            assert made.bias is not None
+            made.exact, made.bias = made.exact * samples, made.bias * samples
+
+    def step(self, qp: Tensor, inter: Tensor) -> Tensor:
+        """Level.step."""
+        return self.level.step(qp, inter)
+
+    def predict(
+        self, reference: Planes, base: Planes | None, past: tuple[Tensor, NDArray] | None,
+        coarse: Tensor | None, grid: tuple[int, int], *,
+        qp: Tensor, inter: Tensor, past_qp: Tensor,
+    ) -> RowPrediction:  # fmt: skip
+        """Level.predict; past: features (1, fine, h, w) and the vectors they move by.
+
+        coarse: rows of the coarser scale's features, at half the grid (h, w) of latents.
+        """
+        height, width = (side * self.down for side in grid)
+        fine_width, inputs = self.config.fine_width, self.fine_in.exact.shape[0]
+        rows = torch.empty(height * width, inputs, dtype=self.dtype)
+        into = as_array(rows)
+        plane_kernels.pack(*arrays(reference), into, 0)
+        if base is None:
+            rows[:, PACKED_CHANNELS : 2 * PACKED_CHANNELS] = 0
+        else:
+            plane_kernels.pack(*arrays(base), into, PACKED_CHANNELS)
+        if past is not None:
+            features = past[0][0].permute(1, 2, 0).to(self.dtype).contiguous()
+            plane_kernels.move_features(as_array(features), past[1], into, 2 * PACKED_CHANNELS)
+        elif inputs > 2 * PACKED_CHANNELS:
+            rows[:, 2 * PACKED_CHANNELS :] = 0
+        gain = _gain(self.level.past_gain, past_qp, inter)
+        gain = gain * _gain(self.level.fine_gain, qp, inter)
+        weight, bias = self.fine_in.scaled(gain)
+        fine = self.fine_blocks(torch.addmm(bias, rows, weight), height, width)
+        added = self.fine_out(fine)
+
+        weight, bias = self.context_in.scaled(_gain(self.level.context_gain, qp, inter))
+        own = fine_width * self.down**2
+        context = torch.addmm(bias, self._blocks_of(fine, grid), weight[:own])
+        if coarse is not None:
+            across = (grid[0] // 2, 2, grid[1] // 2, 2, -1)
+            context = context.view(across)
+            context += (coarse @ weight[own:]).view(grid[0] // 2, 1, grid[1] // 2, 1, -1)
+            context = context.view(grid[0] * grid[1], -1)
+        context = self.context_blocks(context, *grid)
+        return RowPrediction(reference, added, fine, context)
+
+    def _blocks_of(self, rows: Tensor, grid: tuple[int, int]) -> Tensor:
+        """(cells, C) -> (latents, down^2 * C), the cells of a block behind each other."""
+        if self.down == 1:
+            return rows
+        parts = rows.view(grid[0], self.down, grid[1], self.down, -1).transpose(1, 2)
+        return parts.reshape(grid[0] * grid[1], -1)
+
+    def analyse(self, source: Planes, given: RowPrediction, qp: Tensor, inter: Tensor) -> Tensor:
+        """Source planes of this scale -> residual (1, latent, h, w), float32."""
+        height, width = (side // 8 for side in source[0].shape[-2:])
+        grid = (height // self.down, width // self.down)
+        rows = torch.empty(height * width, 2 * PACKED_CHANNELS, dtype=self.dtype)
+        plane_kernels.difference(
+            *arrays(source), *arrays(given.reference), as_array(given.added), as_array(rows)
+        )
+        weight, bias = self.source_in.scaled(_gain(self.level.source_gain, qp, inter))
+        fine = self.source_blocks(torch.addmm(bias, rows, weight), height, width)
+        hidden = self.source_down(self._blocks_of(fine, grid)).add_(given.context)
+        hidden = self.source_mix(hidden, *grid)
+        apart = self._blocks_of(rows[:, PACKED_CHANNELS:], grid).float()
+        residual = self.transform @ apart.t() + self.source_out(hidden).t()
+        return residual.view(1, -1, *grid)
+
+    def second_mean(self, residual: Tensor, mask: Tensor) -> Tensor:
+        """Level.second_mean of residual (1, latent, h, w)."""
+        padded = F.pad(residual, (1, 1, 1, 1))
+        known = padded[:, :, :-2, 1:-1] + padded[:, :, 2:, 1:-1]
+        known += padded[:, :, 1:-1, :-2]
+        known += padded[:, :, 1:-1, 2:]
+        known += residual
+        return self.mean_of(known) * (1 - mask)
+
+    def mean_of(self, known: Tensor) -> Tensor:
+        """(1, latent, h, w) -> the same, float32: the matrix of Level.mean alone."""
+        flat = known[0].flatten(1).to(self.dtype)
+        return (self.mean @ flat).float().view(known.shape)
+
+    def synthesise(
+        self, given: RowPrediction, residual: Tensor, qp: Tensor, inter: Tensor
+    ) -> tuple[Planes, Tensor, Tensor]:
+        """Level.synthesise: planes in [0, 1], rows at the latent stride, rows at stride 8.
+
+        residual (1, latent, h, w).
+        """
+        grid = (residual.shape[-2], residual.shape[-1])
+        height, width = (side * self.down for side in grid)
+        rows = residual[0].flatten(1).to(self.dtype).t()  # (latents, latent)
+        gain = _gain(self.level.synthesis_gain, qp, inter)
+        weight, bias = self.residual_in.scaled(gain)
+        hidden = torch.addmm(bias, rows, weight).addcmul_(given.context, gain.to(self.dtype))
+        hidden = self.synthesis_blocks(hidden, *grid)
+        correction, head = self.inverse(rows), self.head_in(hidden)
+        if self.down > 1:
+            shape = (grid[0], self.down, grid[1], self.down, -1)
+            head = head.view(grid[0], grid[1], self.down, self.down, -1).transpose(1, 2)
+            head = (given.fine.view(shape) + head).view(height * width, -1)
+        else:
+            head = head + given.fine
+        head = self.head_blocks(head, height, width)
+        fine = self.head_out(head).add_(given.added)
+        planes = tuple(torch.empty_like(plane) for plane in given.reference)
+        plane_kernels.compose(
+            *arrays(given.reference), as_array(fine), as_array(correction), self.down,
+            *arrays(planes),
+        )  # fmt: skip
+        return planes, hidden, head
+
+    def index(
+        self, shared: Tensor, first: Tensor | None, history: History, qp: Tensor, *, step: int
+    ) -> Tensor:
+        """Table indices (1, latent, H, W) uint8, rounded; first: codes less 128, int8."""
+        return self.scales.index(shared, first, qp, history.past_qp, history.kind, step=step)
+
+
+class IntegerScales:
+    """ScaleNet in int8: codes and activations less 128, accumulators int32."""
+
+    def __init__(self, scales: ScaleNet) -> None:
+        self.net = scales
+        self.known, self.first, self.mix, self.out = (
+            _int8(weight).to(torch.int8)
+            for weight in (scales.known, scales.first, scales.mix, scales.out)
+        )
+        self.spread = _int8(scales.spread).to(torch.int32).numpy()
+        self.known_sum, self.first_sum, mix_sum, self.out_sum = (
+            _OFFSET * weight.sum(1, dtype=torch.int32)
+            for weight in (self.known, self.first, self.mix, self.out)
+        )
+        bias = torch.round(scales.bias_mix.float() * scales.bias_in.unit).to(torch.int32)
+        self.bias_mix = (bias + mix_sum).numpy()
+
+    def prepare(
+        self, past: Tensor, average: Tensor, coarse: Tensor | None, motion: Tensor
+    ) -> Tensor:
+        """ScaleNet.prepare of codes less 128 (1, C, H, W) int8 -> (1, width, H, W) int32."""
+        parts = [past, average, *([] if coarse is None else [coarse]), motion]
+        total: Tensor | None = None
+        at = 0
+        for part in parts:
+            weight = self.known[:, at : at + part.shape[1]].contiguous()
+            product = torch._int_mm(weight, part[0].flatten(1))
+            total = product if total is None else total.add_(product)
+            at += part.shape[1]
+        assert total is not None
+        total += self.known_sum[:, None]
+        return total.view(1, -1, *past.shape[-2:])
+
+    def index(
+        self, shared: Tensor, first: Tensor | None, qp: Tensor, past_qp: Tensor, kind: Tensor,
+        *, step: int,
+    ) -> Tensor:  # fmt: skip
+        """Rounded table indices (1, latent, H, W) uint8."""
+        net, grid = self.net, shared.shape[-2:]
+        bias = (net.bias_in(qp, kind, step) + net.bias_past(past_qp, kind, step)).flatten()
+        bias = bias.to(torch.int32)
+        total = shared[0]
+        if first is not None:
+            total = total + torch._int_mm(self.first, first[0].flatten(1)).view_as(total)
+            bias = bias + self.first_sum
+        hidden = torch.empty(total.shape, dtype=torch.int8)
+        index_kernels.activate(total.numpy(), bias.numpy(), self.spread, hidden.numpy())
+        total = torch._int_mm(self.mix, hidden.flatten(1))
+        mixed = torch.empty(total.shape, dtype=torch.int8)
+        index_kernels.requantise(total.numpy(), self.bias_mix, mixed.numpy())
+        total = torch._int_mm(self.out, mixed)
+        bias = net.bias_out(qp, kind, step).flatten().to(torch.int32) + self.out_sum
+        found = torch.empty(total.shape, dtype=torch.uint8)
+        index_kernels.indices(total.numpy(), bias.numpy(), found.numpy())
+        return found.view(1, -1, *grid)
+
+
+class RowNetwork:
+    """A PredictiveNetwork for one frame at a time; stands in for it in a FrameCoder.
+
+    dtype: float32 or bfloat16, of the mean path. Of a Memory the codes and averages are uint8.
+    """
+
+    def __init__(self, network: PredictiveNetwork, dtype: torch.dtype) -> None:
+        self.network, self.config, self.dtype = network, network.config, dtype
+        self.levels = [RowLevel(level, dtype) for level in network.levels]
+        self.intra = [RowLevel(level, dtype) for level in network.intra]
+
+    def bank(self, intra: bool) -> list[RowLevel]:
+        """PredictiveNetwork.bank."""
+        return self.intra if intra else self.levels
+
+    def run(
+        self, qp: Tensor, kind: Tensor, size: tuple[int, int], code: Coder, *,
+        memory: Memory | None = None, vectors: Tensor | None = None, layers: int | None = None,
+    ) -> tuple[list[Planes], Memory]:  # fmt: skip
+        """PredictiveNetwork.run of one frame; pictures are planes."""
+        inter = torch.full_like(qp, int(memory is not None))
+        goes_on = bool(kind[0] == KIND_INTER)
+        after = Memory(qp=qp)
+        past_qp = qp if memory is None or memory.qp is None else memory.qp
+        moves = _as_field(vectors, size) if memory is not None else None
+        planes: Planes | None = None
+        features = codes = None
+        for number, level in enumerate(self.bank(memory is None)[:layers]):
+            shrink, stride = level.config.shrink, level.config.stride
+            grid = (size[0] // stride, size[1] // stride)
+            base = None
+            if planes is not None:
+                base = enlarged(planes, self.config.levels[number - 1].shrink // shrink)
+            past = None
+            if memory is None or moves is None:
+                reference = _grey(size, shrink) if base is None else base
+            else:
+                reference = moved(memory.pictures[number], moves, shrink)
+                if number == len(self.levels) - 1 and memory.features is not None:
+                    past = (memory.features, moves)
+            given = level.predict(
+                reference, base, past, features, grid, qp=qp, inter=inter, past_qp=past_qp
+            )
+            history = self._history(number, grid, memory, codes, moves, kind, qp)
+            residual, k = code(number, given, history)  # type: ignore[arg-type]
+            planes, features, fine = level.synthesise(given, residual, qp, inter)
+            if self.config.recurrent and number == len(self.levels) - 1:
+                cells = (grid[0] * level.down, grid[1] * level.down)
+                after.features = fine.view(1, *cells, -1).permute(0, 3, 1, 2)
+            codes, averages = (torch.empty(k.shape, dtype=torch.uint8) for _ in range(2))
+            index_kernels.remember(
+                k[0].flatten(1).numpy(), history.average[0].flatten(1).numpy(), goes_on,
+                codes[0].flatten(1).numpy(), averages[0].flatten(1).numpy(),
+            )  # fmt: skip
+            after.pictures.append(planes)
+            after.codes.append(codes)
+            after.averages.append(averages)
+        return after.pictures, after
+
+    def _history(
+        self, number: int, grid: tuple[int, int], memory: Memory | None, coarser: Tensor | None,
+        moves: NDArray[np.int32] | None, kind: Tensor, qp: Tensor,
+    ) -> History:  # fmt: skip
+        """PredictiveNetwork.history: codes less 128, int8."""
+        latent, past_qp = self.config.levels[number].latent, qp
+        cell = self.config.levels[number].stride // VECTOR_BLOCK
+        past, average = (torch.full((1, latent, *grid), -_OFFSET, dtype=torch.int8) for _ in "pa")
+        if memory is not None and moves is not None and bool(kind[0] == KIND_INTER):
+            at = np.empty(grid[0] * grid[1], np.int32)
+            index_kernels.origins(moves, cell, *grid, at)
+            for kept, out in ((memory.codes, past), (memory.averages, average)):
+                codes = kept[number][0].flatten(1).numpy()
+                index_kernels.gather(codes, at, out[0].flatten(1).numpy())
+            past_qp = qp if memory.qp is None else memory.qp
+        coarse = None
+        if coarser is not None:
+            coarse = torch.empty(1, coarser.shape[1], *grid, dtype=torch.int8)
+            index_kernels.spread_out(coarser[0].numpy(), coarse[0].numpy())
+        if moves is None:
+            motion = torch.full((1, 2, *grid), -_OFFSET, dtype=torch.int8)
+        else:
+            vectors = torch.from_numpy(moves).permute(2, 0, 1)[None]
+            motion = (motion_codes(vectors, cell) - _OFFSET).to(torch.int8)
+        return History(
+            past=past, average=average, coarse=coarse, motion=motion, kind=kind, past_qp=past_qp
+        )
+
+
+def arrays(planes: Sequence[Tensor]) -> list[NDArray[np.float32]]:
+    """Planes (1, 1, H, W) as (H, W) arrays of the same memory."""
+    return [plane[0, 0].numpy() for plane in planes]
+
+
+def shrunk(planes: Planes, factor: int) -> Planes:
+    """shrink_planes, of one frame."""
+    if factor == 1:
+        return planes
+    return _each(planes, 1 / factor, lambda source, out: plane_kernels.shrink(source, factor, out))
+
+
+def enlarged(planes: Planes, factor: int) -> Planes:
+    """enlarge_planes, of one frame."""
+    return _each(planes, factor, lambda source, out: plane_kernels.enlarge(source, factor, out))
+
+
+def moved(planes: Planes, vectors: NDArray[np.int32], shrink: int) -> Planes:
+    """compensate, of one frame; vectors (H/8, W/8, 2)."""
+    scales = iter((shrink, 2 * shrink, 2 * shrink))
+    return _each(
+        planes, 1, lambda source, out: plane_kernels.move(source, vectors, next(scales), out)
+    )
+
+
+def _each(planes: Planes, factor: float, kernel) -> Planes:  # type: ignore[no-untyped-def]
+    out = []
+    for plane in planes:
+        sides = (round(side * factor) for side in plane.shape[-2:])
+        out.append(torch.empty(1, 1, *sides))
+        kernel(plane[0, 0].contiguous().numpy(), out[-1][0, 0].numpy())
+    return tuple(out)
+
+
+def _grey(size: tuple[int, int], shrink: int) -> Planes:
+    """Planes that pack to zeros."""
+    height, width = size[0] // shrink, size[1] // shrink
+    half = torch.full((1, 1, height // 2, width // 2), 0.5)
+    return torch.full((1, 1, height, width), 0.5), half, half
+
+
+def _as_field(vectors: Tensor | None, size: tuple[int, int]) -> NDArray[np.int32]:
+    """Vectors (1, 2, rows, columns) as (rows, columns, 2) int32; None as no motion."""
+    if vectors is None:
+        return np.zeros((size[0] // VECTOR_BLOCK, size[1] // VECTOR_BLOCK, 2), np.int32)
+    return vectors[0].permute(1, 2, 0).to(torch.int32).contiguous().numpy()
+
+
+def _gain(table: QpGain, qp: Tensor, inter: Tensor) -> Tensor:
+    """Gains of one frame, (C,)."""
+    return table(qp, inter).exp().flatten()

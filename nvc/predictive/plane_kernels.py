@@ -1,0 +1,251 @@
+"""Planes to packed rows and back, enlarged and moved by vectors: kernels for inference on the CPU.
+
+Rows are (cells, channels), float32 or bfloat16 (nvc.nn.fused); a cell is 8x8 luma samples and its
+96 packed channels are those of nvc.nn.planes. Planes are (H, W) float32 in [0, 1]. Every function
+here does what its namesake in nvc.nn.planes, nvc.predictive.motion does, in one pass over memory.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from nvc.nn.fused import load, store
+from nvc.nn.planes import CHROMA_GAIN, LUMA_GAIN
+
+_LUMA, _CHROMA = np.float32(LUMA_GAIN), np.float32(CHROMA_GAIN)
+_HALF = np.float32(0.5)
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def pack(y, u, v, rows, at):  # type: ignore[no-untyped-def]
+    """Planes into rows[:, at : at + 96]."""
+    height, width = y.shape[0] // 8, y.shape[1] // 8
+    for i in range(height):
+        for j in range(width):
+            row = rows[i * width + j]
+            for dy in range(8):
+                line = y[8 * i + dy]
+                for dx in range(8):
+                    store(row, at + 8 * dy + dx, (line[8 * j + dx] - _HALF) * _LUMA)
+            for dy in range(4):
+                first, second = u[4 * i + dy], v[4 * i + dy]
+                for dx in range(4):
+                    place = at + 64 + 4 * dy + dx
+                    store(row, place, (first[4 * j + dx] - _HALF) * _CHROMA)
+                    store(row, place + 16, (second[4 * j + dx] - _HALF) * _CHROMA)
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def compose(y, u, v, fine, coarse, down, y_out, u_out, v_out):  # type: ignore[no-untyped-def]
+    """Planes plus what the networks add, clamped to [0, 1], into planes.
+
+    fine: (cells, 96) to be added, in samples; coarse: (cells / down^2, down^2 * 96) likewise, the
+    cells of a block behind each other in raster order.
+    """
+    height, width = y.shape[0] // 8, y.shape[1] // 8
+    zero, one = np.float32(0), np.float32(1)
+    for i in range(height):
+        for j in range(width):
+            row = fine[i * width + j]
+            block = coarse[(i // down) * (width // down) + j // down]
+            at = 96 * ((i % down) * down + j % down)
+            for dy in range(8):
+                line, out = y[8 * i + dy], y_out[8 * i + dy]
+                for dx in range(8):
+                    c = 8 * dy + dx
+                    value = line[8 * j + dx] + load(row[c]) + load(block[at + c])
+                    out[8 * j + dx] = min(max(value, zero), one)
+            for dy in range(4):
+                first, second = u[4 * i + dy], v[4 * i + dy]
+                first_out, second_out = u_out[4 * i + dy], v_out[4 * i + dy]
+                for dx in range(4):
+                    c = 64 + 4 * dy + dx
+                    value = first[4 * j + dx] + load(row[c]) + load(block[at + c])
+                    first_out[4 * j + dx] = min(max(value, zero), one)
+                    c += 16
+                    value = second[4 * j + dx] + load(row[c]) + load(block[at + c])
+                    second_out[4 * j + dx] = min(max(value, zero), one)
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def unpack_cells(rows, down, out):  # type: ignore[no-untyped-def]
+    """(blocks, down^2 * C) with `down` rows of `down` cells in each -> out (cells, C).
+
+    out (H, W, C) tells the grid of cells.
+    """
+    height, width, channels = out.shape
+    for i in range(height):
+        for j in range(width):
+            block = rows[(i // down) * (width // down) + j // down]
+            at = channels * ((i % down) * down + j % down)
+            target = out[i, j]
+            for c in range(channels):
+                target[c] = block[at + c]
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def difference(y, u, v, ref_y, ref_u, ref_v, fine, rows):  # type: ignore[no-untyped-def]
+    """Source planes, and source less prediction, packed into rows (cells, 192).
+
+    The prediction is the reference planes plus fine (cells, 96), in samples.
+    """
+    height, width = y.shape[0] // 8, y.shape[1] // 8
+    for i in range(height):
+        for j in range(width):
+            row, added = rows[i * width + j], fine[i * width + j]
+            for dy in range(8):
+                line, other = y[8 * i + dy], ref_y[8 * i + dy]
+                for dx in range(8):
+                    c, x = 8 * dy + dx, 8 * j + dx
+                    store(row, c, (line[x] - _HALF) * _LUMA)
+                    store(row, 96 + c, (line[x] - other[x] - load(added[c])) * _LUMA)
+            for dy in range(4):
+                for dx in range(4):
+                    c, r, x = 64 + 4 * dy + dx, 4 * i + dy, 4 * j + dx
+                    store(row, c, (u[r, x] - _HALF) * _CHROMA)
+                    store(row, 96 + c, (u[r, x] - ref_u[r, x] - load(added[c])) * _CHROMA)
+                    c += 16
+                    store(row, c, (v[r, x] - _HALF) * _CHROMA)
+                    store(row, 96 + c, (v[r, x] - ref_v[r, x] - load(added[c])) * _CHROMA)
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def shrink(plane, factor, out):  # type: ignore[no-untyped-def]
+    """Area average of factor x factor samples."""
+    share = np.float32(1 / (factor * factor))
+    sums = np.empty(plane.shape[1], np.float32)
+    for i in range(out.shape[0]):
+        sums[:] = np.float32(0)
+        for dy in range(factor):
+            sums += plane[factor * i + dy]
+        for j in range(out.shape[1]):
+            total = np.float32(0)
+            for dx in range(factor):
+                total += sums[factor * j + dx]
+            out[i, j] = total * share
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def enlarge(plane, factor, out):  # type: ignore[no-untyped-def]
+    """Bilinear enlargement by an integer factor, corners not aligned."""
+    height, width = plane.shape
+    mixed = np.empty(width + 2, np.float32)  # a row, its ends repeated
+    for i in range(out.shape[0]):
+        place = (np.float32(i) + _HALF) / np.float32(factor) - _HALF
+        place = max(place, np.float32(0))
+        top = int(place)
+        below = min(top + 1, height - 1)
+        part = place - np.float32(top)
+        mixed[1 : width + 1] = plane[top] * (np.float32(1) - part) + plane[below] * part
+        mixed[0], mixed[width + 1] = mixed[1], mixed[width]
+        line = out[i]
+        for phase in range(factor):
+            across = (np.float32(phase) + _HALF) / np.float32(factor) - _HALF
+            left = 0 if across < 0 else 1
+            share = across + np.float32(1) if across < 0 else across
+            for j in range(width):
+                line[factor * j + phase] = (
+                    mixed[j + left] * (np.float32(1) - share) + mixed[j + left + 1] * share
+                )
+
+
+@numba.njit(nogil=True, cache=True)
+def _taps(t, taps):  # type: ignore[no-untyped-def]
+    """The four weights of cubic interpolation with a = -0.75 at the fraction t."""
+    a = np.float32(-0.75)
+    one = np.float32(1)
+    for k in range(4):
+        s = abs(t - np.float32(k - 1))
+        if s <= one:
+            taps[k] = ((a + 2) * s - (a + 3)) * s * s + one
+        else:
+            taps[k] = ((a * s - 5 * a) * s + 8 * a) * s - 4 * a
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def _move_block(plane, top, left, size, x0, y0, across, down, rows, out):  # type: ignore[no-untyped-def]
+    """One block of `out` at (top, left) from around (y0, x0) of plane, edges repeated."""
+    height, width = plane.shape
+    inside = x0 >= 1 and x0 + size + 2 <= width
+    for r in range(size + 3):
+        line = plane[min(max(y0 + r - 1, 0), height - 1)]
+        if inside:
+            for x in range(size):
+                rows[r, x] = (
+                    across[0] * line[x0 + x - 1]
+                    + across[1] * line[x0 + x]
+                    + across[2] * line[x0 + x + 1]
+                    + across[3] * line[x0 + x + 2]
+                )
+        else:
+            for x in range(size):
+                total = np.float32(0)
+                for k in range(4):
+                    total += across[k] * line[min(max(x0 + x + k - 1, 0), width - 1)]
+                rows[r, x] = total
+    for r in range(size):
+        line = out[top + r]
+        for x in range(size):
+            line[left + x] = (
+                down[0] * rows[r, x]
+                + down[1] * rows[r + 1, x]
+                + down[2] * rows[r + 2, x]
+                + down[3] * rows[r + 3, x]
+            )
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def move(plane, vectors, scale, out):  # type: ignore[no-untyped-def]
+    """Plane moved by vectors (rows, columns, 2) int32, quarter luma samples, one for 8x8 of them.
+
+    scale: luma samples of the full picture a sample of this plane stands for, 1 to 16. Where
+    several vectors fall on a sample it is their mean.
+    """
+    rows = np.empty((11, 8), np.float32)
+    across, down = np.empty(4, np.float32), np.empty(4, np.float32)
+    size = max(8 // scale, 1)
+    many = max(scale // 8, 1)  # vectors down and across for a sample
+    unit = np.float32(1 / (4 * scale * many * many))
+    for i in range(out.shape[0] // size):
+        for j in range(out.shape[1] // size):
+            vx = vy = np.int64(0)
+            for di in range(many):
+                for dj in range(many):
+                    vx += vectors[i * many + di, j * many + dj, 0]
+                    vy += vectors[i * many + di, j * many + dj, 1]
+            fx, fy = np.float32(vx) * unit, np.float32(vy) * unit
+            wx, wy = np.int64(np.floor(fx)), np.int64(np.floor(fy))
+            _taps(fx - np.float32(wx), across)
+            _taps(fy - np.float32(wy), down)
+            top, left = i * size, j * size
+            if size == 8:  # sizes the compiler knows are unrolled
+                _move_block(plane, top, left, 8, left + wx, top + wy, across, down, rows, out)
+            elif size == 4:
+                _move_block(plane, top, left, 4, left + wx, top + wy, across, down, rows, out)
+            else:
+                _move_block(plane, top, left, size, left + wx, top + wy, across, down, rows, out)
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def move_features(features, vectors, rows, at):  # type: ignore[no-untyped-def]
+    """Features (H, W, C), a cell for each vector, moved bilinearly into rows[:, at : at + C]."""
+    height, width, channels = features.shape
+    unit = np.float32(1 / 32)
+    for i in range(height):
+        for j in range(width):
+            x = np.float32(j) + np.float32(vectors[i, j, 0]) * unit
+            y = np.float32(i) + np.float32(vectors[i, j, 1]) * unit
+            x = min(max(x, np.float32(0)), np.float32(width - 1))
+            y = min(max(y, np.float32(0)), np.float32(height - 1))
+            left, top = int(x), int(y)
+            right, bottom = min(left + 1, width - 1), min(top + 1, height - 1)
+            wx, wy = x - np.float32(left), y - np.float32(top)
+            a, b = (1 - wy) * (1 - wx), (1 - wy) * wx
+            c, d = wy * (1 - wx), wy * wx
+            row = rows[i * width + j]
+            first, second = features[top, left], features[top, right]
+            third, fourth = features[bottom, left], features[bottom, right]
+            for k in range(channels):
+                value = a * load(first[k]) + b * load(second[k])
+                store(row, at + k, value + c * load(third[k]) + d * load(fourth[k]))

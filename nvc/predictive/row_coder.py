@@ -1,0 +1,105 @@
+"""The coder of frames for inference on the CPU: nvc.predictive.frame_coder over rows and integers.
+
+Payloads mean the same as there, and what the encoder decides is decided there.
+"""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nvc.entropy import rans
+from nvc.errors import StreamError
+from nvc.predictive import index_kernels
+from nvc.predictive.frame_coder import FrameCoder, LayerCoder, _checksum
+from nvc.predictive.inference import RowLevel, RowNetwork, RowPrediction, shrunk, supports
+from nvc.predictive.network import Planes, PredictiveNetwork
+from nvc.predictive.scales import SKIP_BELOW
+
+_prepared: WeakKeyDictionary[PredictiveNetwork, dict[torch.dtype, RowNetwork]] = WeakKeyDictionary()
+
+
+def open_coder(
+    network: PredictiveNetwork, shown: tuple[int, int], dtype: torch.dtype = torch.float32
+) -> FrameCoder:
+    """The fastest coder of frames of this height and width there is for the network.
+
+    dtype: of the mean path, where there is a choice.
+    """
+    if not supports(network):
+        return FrameCoder(network, shown)
+    kinds = _prepared.setdefault(network, {})
+    if dtype not in kinds:
+        kinds[dtype] = RowNetwork(network, dtype)
+    return RowCoder(network, shown, kinds[dtype])
+
+
+class RowLayerCoder(LayerCoder):
+    """LayerCoder over integers channel by channel."""
+
+    level: RowLevel  # type: ignore[assignment]
+
+    def decode(self, payload: bytes) -> tuple[Tensor, Tensor]:
+        """Payload -> (decoded residual, symbols) (1, latent, h, w), float32 and int32."""
+        if len(payload) < 2:
+            raise StreamError("a layer's symbols are cut off")
+        decoder = rans.Decoder(payload[:-1], self.tables, skip_below=SKIP_BELOW)
+        k = torch.zeros(self.shape, dtype=torch.int32)
+        step = self.step.flatten().float()
+        first = self._half(decoder, None, 0, k)
+        known = torch.empty(self.shape, dtype=torch.float32)
+        found = index_kernels.known_of_first(k[0].numpy(), step.numpy(), known[0].numpy())
+        second = self._half(decoder, k, 1, k)
+        decoder.finish()
+        if payload[-1:] != _checksum(first, second):
+            raise StreamError("a layer's symbols disagree with their checksum")
+        mean = known.zero_() if not found else self.level.mean_of(known)
+        if self.coder.noise:
+            mean = mean + torch.randn_like(mean) * self.coder.noise
+        index_kernels.dequantise(mean[0].numpy(), k[0].numpy(), step.numpy())
+        return mean, k
+
+    def _half(
+        self, decoder: rans.Decoder, known: Tensor | None, half: int, k: Tensor
+    ) -> np.ndarray:
+        """Read the symbols of one half into k; they are returned in order too."""
+        index = self._index(known, half)[0].numpy()
+        tables = np.empty(index.size, np.uint8)
+        count = index_kernels.take_half(index, half, tables)
+        symbols = decoder.decode(tables[:count])
+        index_kernels.put_half(symbols, half, k[0].numpy())
+        return symbols
+
+    def _index(self, k_first: Tensor | None, step: int) -> Tensor:
+        first = None
+        if k_first is not None:
+            first = torch.empty(self.shape, dtype=torch.int8)
+            index_kernels.first_codes(k_first[0].contiguous().numpy(), first[0].numpy())
+        return self.level.index(self.shared, first, self.history, self.qp, step=step)
+
+
+class RowCoder(FrameCoder):
+    """FrameCoder whose network is a RowNetwork."""
+
+    @property
+    def layer_coder(self) -> type[LayerCoder]:
+        return RowLayerCoder
+
+    def __init__(
+        self,
+        network: PredictiveNetwork,
+        shown: tuple[int, int],
+        rows: RowNetwork,
+        *,
+        noise: float = 0.0,
+    ) -> None:
+        super().__init__(network, shown, noise=noise)
+        self.network = rows  # type: ignore[assignment]
+
+    def _residual(  # type: ignore[override]
+        self, level: RowLevel, source: Planes, given: RowPrediction, qp: Tensor, inter: Tensor
+    ) -> Tensor:
+        return level.analyse(shrunk(source, level.config.shrink), given, qp, inter)
