@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from nvc.bitstream.reader import StreamReader
 from nvc.bitstream.writer import StreamWriter
 from nvc.codecs import DEFAULT_CODEC, RateTarget, codec_entry, make_encoder, rate_target
-from nvc.device import choose_device, set_threads
+from nvc.device import choose_device, cpu_threads, set_threads
 from nvc.errors import InputError, StreamError, UsageError
 from nvc.files import check_output, opened, whole_file
 from nvc.player import Video
@@ -196,6 +196,7 @@ def decode(
     track: int = 0,
     device: str = "auto",
     threads: int | None = None,
+    precision: str = "auto",
     format: str | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int | None], None] | None = None,
@@ -206,8 +207,10 @@ def decode(
     (.mp4 .mkv .mov .webm .y4m .yuv, out_%04d.png) or ``-`` for stdout in ``format`` (y4m or yuv).
     ``layers`` decodes only so many of the coarsest layers. ``fps``, "2x" or a multiple of the rate,
     makes frames between frames (codecs that fit a video). ``track`` is which of a file's videos
-    (pfnr). ``partial`` decodes what comes before
-    the damage of a broken file. ``progress`` is called with frames done and frames in all, or None.
+    (pfnr). ``threads`` of the networks are as many groups of frames side by side (dhvc).
+    ``precision`` of its networks, "float32", "bfloat16" or "auto" (docs/speed.md). ``partial``
+    decodes what comes before the damage of a broken file. ``progress`` is called with frames done
+    and frames in all, or None.
 
     Raises StreamError for a damaged, foreign or newer file, UsageError for options that cannot be
     meant.
@@ -219,14 +222,17 @@ def decode(
     count = 0
     with opened(path) as (file, name):
         reader = StreamReader(file, name=name, partial=partial)
-        stream = StreamFrames(reader, device=chosen, layers=layers, fps=fps, track=track)
+        stream = StreamFrames(
+            reader, device=chosen, layers=layers, fps=fps, track=track, precision=precision
+        )
         total = stream.frame_count
         if start and total is not None and start >= total:
             raise UsageError(f"{name}: it has {total} frames, so none from {start} on")
         if total is not None:
             total = total - start if frames is None else min(total - start, frames)
             total *= stream.speed
-        pictures = (frame for _, frame in stream.frames(start, frames))
+        lanes = cpu_threads()
+        pictures = (frame for _, frame in stream.frames(start, frames, lanes=lanes))
         first = next(pictures, None)
         if first is None:
             raise StreamError(stream.damage or f"{name}: there are no frames in it")

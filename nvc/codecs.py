@@ -57,9 +57,10 @@ class CodecEntry:
     ``resumable``: an interrupted encode can go on from saved state. ``whole_files``: a rate is met
     as the size of a file of known length, not frame by frame. ``defaults``: a function of the
     codec's name and of ``preset`` that gives its options where they differ from the configuration's
-    own. ``interpolates``: it can make frames between frames. ``enters``: decoding takes ``start``,
-    before which no picture is made. ``tracks``: several videos in one file; decoding takes a
-    ``track``.
+    own. ``lanes``: decoding takes ``lanes``, how many groups of frames to decode side by side, and
+    ``precision`` of its networks. ``interpolates``: it can make frames between frames. ``enters``:
+    decoding takes ``start``, before which no picture is made. ``tracks``: several videos in one
+    file; decoding takes a ``track``.
     """
 
     name: str
@@ -76,6 +77,7 @@ class CodecEntry:
     interpolates: bool = False
     enters: bool = False
     tracks: bool = False
+    lanes: bool = False
 
 
 def _inr(name: str, summary: str, **own: Any) -> CodecEntry:
@@ -105,6 +107,7 @@ CODECS = {
             summary="predictive: one trained network for every rate, progressive, loss-tolerant",
             rates=("qp", "bitrate", "size", "psnr"),
             layered=True,
+            lanes=True,
         ),
         _inr(
             "inr", "the video is fitted as the weights of a small network: this project's own mix"

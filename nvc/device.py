@@ -40,6 +40,13 @@ def keep_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, 1 << 30)
 
 
+def cpu_threads() -> int:
+    """How many CPU threads torch uses."""
+    import torch
+
+    return torch.get_num_threads()
+
+
 def set_threads(threads: int | None) -> None:
     """Let torch use so many CPU threads; None leaves it as it is."""
     if threads is not None:

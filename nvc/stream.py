@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import torch
 
@@ -87,7 +88,8 @@ class StreamFrames:
     ``fps``: "2x" or a multiple of the stream's rate makes frames between the stream's, where the
     codec can (UsageError else); frames are then numbered and timed by the higher rate. With
     a partial reader, damage that the codec runs into ends the frames and is told by ``damage``.
-    ``track``: which of a file's videos; UsageError when it has no such.
+    ``track``: which of a file's videos; UsageError when it has no such. ``precision`` of the
+    networks, where the codec has a choice (UsageError else).
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class StreamFrames:
         layers: int | None = None,
         fps: str | None = None,
         track: int = 0,
+        precision: str = "auto",
     ) -> None:
         codec = reader.header.codec
         if codec not in CODECS:
@@ -109,10 +112,13 @@ class StreamFrames:
             raise UsageError(f"codec {codec} has no layers to leave out: leave --layers away")
         if track and not codec_entry(codec).tracks:
             raise UsageError(f"codec {codec} has one video a file: leave --track away")
+        if precision != "auto" and not codec_entry(codec).lanes:
+            raise UsageError(f"codec {codec} has one precision: leave --precision away")
         self._reader = reader
         self._device = device
         self._layers = layers
         self._track = track
+        self._precision = precision
         self._damage: str | None = None
         self.info = info_of(reader.header, self.frame_count)
         self.speed = 1 if fps is None else _speed(fps, self.info.frame_rate)
@@ -158,15 +164,21 @@ class StreamFrames:
         return line if line.startswith(name) else f"{name}: {line}"
 
     def frames(
-        self, start: int = 0, count: int | None = None, *, lead: bool = False
+        self,
+        start: int = 0,
+        count: int | None = None,
+        *,
+        lead: bool = False,
+        lanes: int = 1,
     ) -> Iterator[tuple[int, Frame]]:
         """(number, frame) of ``count`` frames (None: all) from ``start``, as far as they exist.
 
         At a higher rate, start and count are of the stream's own frames, numbers of those made.
 
         A file is entered at the last random access point before ``start``, a pipe is read through;
-        ``lead`` gives the frames before ``start`` too that are decoded on the way. A frame that an
-        intact stream has lost and the codec does not conceal repeats the one before it.
+        ``lead`` gives the frames before ``start`` too that are decoded on the way. ``lanes`` groups
+        of a file, whose units are read ahead, are decoded side by side where the codec can. A frame
+        that an intact stream has lost and the codec does not conceal repeats the one before it.
         """
         reader, speed, total = self._reader, self.speed, self.frame_count
         kind = codec_entry(reader.header.codec)
@@ -181,11 +193,14 @@ class StreamFrames:
         if stop is not None and total is not None:
             info = replace(info, frame_count=min(stop, total))
         codec = make_decoder(reader.header.codec)
-        chosen = {} if self._layers is None else {"layers": self._layers}
+        chosen: dict[str, Any] = {} if self._layers is None else {"layers": self._layers}
         if speed > 1:
             chosen["speed"] = speed
         if kind.tracks:
             chosen["track"] = self._track
+        if kind.lanes:
+            # What a pipe sends last is not there to be read ahead.
+            chosen |= {"precision": self._precision, "lanes": lanes if reader.seekable else 1}
         if kind.enters:
             # Frames do not depend on each other: those before are not on the way.
             chosen["start"], entry = start * speed, max(entry, start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -96,7 +97,8 @@ def test_the_decoder_shows_what_the_encoder_saw(weights: str) -> None:
     for number, frame in enumerate(frames):
         planes = to_planes(frame, INFO, coder.size, torch.zeros(1))
         encoder.encode(planes, 20, KIND_INTER if number else KIND_INTRA)
-    shown = decode(encode(weights, frames=frames, qp=20, intra_gain=0, qp_cycle=(0,), effort=0))[2]
+    plain = {"intra_gain": 0, "qp_cycle": (0,), "effort": 0, "precision": "float32"}
+    shown = decode(encode(weights, frames=frames, qp=20, **plain), precision="float32")[2]
     reference = encoder.memory.pictures[-1][0][0, 0, : INFO.height, : INFO.width]
     assert (shown.planes[0].float() - reference * 255).abs().max() <= 0.51
 
@@ -276,3 +278,48 @@ def test_packing_makes_squared_error_the_distortion() -> None:
     mse = [(p - q).square().mean() for p, q in zip(a, b, strict=True)]
     packed = (pack_planes(a) - pack_planes(b)).square().sum() / 256
     assert packed == pytest.approx(float(6 * mse[0] + mse[1] + mse[2]) / 8, rel=1e-5)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """torch with two threads, so that GOPs are encoded in two lanes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_lanes_change_nothing(weights: str, two_threads: None) -> None:
+    """GOPs side by side are the bytes and the frames of one after another; progress is in order."""
+    info = replace(INFO, frame_count=11)
+    frames = make_frames(info, 11)
+    torch.set_num_threads(1)
+    alone = encode(weights, info, frames, qp=20, gop=3)
+    torch.set_num_threads(2)
+    done: list[int] = []
+    codec = PredictiveCodec(EncodeOptions(weights=weights, qp=20, gop=3))
+    assert list(codec.encode(frames, info, progress=done.append)) == alone
+    assert done == list(range(1, 12))
+    assert same(decode(alone, info, lanes=3), decode(alone, info))
+
+
+@pytest.mark.parametrize("lost", [(0, 1), (4, 0), (6, 0), (6, 1), (10, 0)])
+def test_lanes_conceal_as_one_does(weights: str, lost: tuple[int, int]) -> None:
+    info = replace(INFO, frame_count=11)
+    units = encode(weights, info, qp=16, gop=3, reset=2)
+    kept = [u for u in units if (u.frame_start, u.layer) != lost or u.type != UnitType.FRAME]
+    assert same(decode(kept, info, lanes=2), decode(kept, info))
+
+
+def test_lanes_give_the_frames_before_an_error(weights: str) -> None:
+    info = replace(INFO, frame_count=11)
+    units = encode(weights, info, qp=8, gop=3)
+    at, unit = next((i, u) for i, u in enumerate(units) if u.layer == 1 and u.frame_start == 7)
+    payload = bytearray(unit.payload)
+    payload[len(payload) // 2] ^= 16
+    units[at] = replace(unit, payload=bytes(payload))
+    shown = []
+    with pytest.raises(StreamError, match=r"frame 7, layer 1: .* checksum"):
+        for frame in PredictiveCodec().decode(units, info, lanes=2):
+            shown.append(frame)
+    assert [frame.pts for frame in shown] == list(range(7))

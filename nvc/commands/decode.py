@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_selection(parser, crop=False)
     options.add_device(parser)
+    options.add_precision(parser)
     options.add_output(parser)
 
 
@@ -59,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
         frames=args.frames,
         device=args.device,
         threads=args.threads,
+        precision=args.precision,
         overwrite=args.overwrite,
         progress=frame_progress(),
     )

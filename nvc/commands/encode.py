@@ -112,6 +112,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_raw_input(parser)
     parser.add_argument("--no-audio", action="store_true", help="leave the audio out")
     options.add_device(parser)
+    options.add_precision(parser)
     options.add_output(parser)
 
 
@@ -132,6 +133,7 @@ def run(args: argparse.Namespace) -> int:
     own += ("gop", "anchor_every", "motion", "epochs", "size_params", "lr", "batch_size", "seed")
     own += ("reset", "jobs", "cluster", "pack", "effort", "weights")
     given = {name: getattr(args, name) for name in (*rates, *own)}
+    given["precision"] = None if args.precision == "auto" else args.precision
     given = {name: value for name, value in given.items() if value is not None}
     given |= {name: True for name in ("resume", "add") if getattr(args, name)}
     codec = args.codec or ("inr" if args.preset else None)

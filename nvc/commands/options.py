@@ -120,6 +120,16 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_precision(parser: Any) -> None:
+    """--precision."""
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="of the networks: auto is bfloat16 where the CPU has matrix units for it (dhvc)",
+    )
+
+
 def add_output(parser: argparse.ArgumentParser) -> None:
     """--json and -y."""
     add_json(parser)

@@ -6,8 +6,10 @@ nvc.predictive.sequence lays them out. Encoding looks no frame ahead.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 
@@ -15,18 +17,25 @@ from nvc.bitstream.units import MAX_GAP, Unit, UnitType, pack_head
 from nvc.errors import StreamError, UsageError
 from nvc.nn.blocks import QP_COUNT
 from nvc.predictive.checkpoint import shared_network
-from nvc.predictive.frame_coder import FrameCoder
+from nvc.predictive.lanes import side_by_side
 from nvc.predictive.lookahead import Link, half_luma, linked, plan
 from nvc.predictive.network import KIND_INTER, KIND_INTRA, KIND_RESET, Planes
 from nvc.predictive.parallel import encode_gops
 from nvc.predictive.planes_io import to_frame, to_planes
 from nvc.predictive.ratecontrol import BitrateControl, ConstantQp, PsnrControl, RateControl
-from nvc.predictive.sequence import SequenceDecoder, SequenceEncoder
+from nvc.predictive.row_coder import mean_dtype, open_coder
+from nvc.predictive.sequence import SequenceDecoder, SequenceEncoder, is_whole, starts_anew
 from nvc.video.frames import Frame, VideoInfo
 from nvc.weights import by_hash, by_name
 
 CONFIG_VERSION = 4
 DEFAULT_QP = 32
+# Configuration, number and layers of a frame, those of the last two inter frames before it where
+# decoding can start anew; or an error in place of a frame.
+_Job = StreamError | tuple[bytes, int, dict[int, bytes], tuple[dict[int, bytes], ...]]
+_JOBS_AHEAD = 512  # frames whose units are read before they are decoded
+_KEPT_BYTES = 192 << 20  # of decoded frames that wait for those before them, in each lane
+_READ_BYTES = 1 << 30  # of frames that are read before they are encoded, in all lanes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +64,7 @@ class EncodeOptions:
     cluster: str | None = None
     pack: bool = True
     effort: int = 1
+    precision: str = "auto"
     weights: str = "dhvc_s"
 
     def __post_init__(self) -> None:
@@ -78,6 +88,7 @@ class EncodeOptions:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise UsageError(f"{name} is {value}; allowed: {low} to {high}")
+        mean_dtype(self.precision)
         if not self.qp_cycle or not all(-QP_COUNT < step < QP_COUNT for step in self.qp_cycle):
             raise UsageError(f"qp_cycle is {self.qp_cycle}; allowed: QP differences, at least one")
         if self.side_by_side and targets not in ([], ["qp"]):
@@ -106,14 +117,27 @@ class PredictiveCodec:
     ) -> Iterator[Unit]:
         """CONFIG, then the units of each frame as soon as it is there."""
         yield Unit(UnitType.CONFIG, bytes([CONFIG_VERSION]) + self.weights_hash)
-        if self.options.side_by_side:
-            yield from encode_gops(
-                self.options, frames, info, device=self.device, progress=progress
-            )
-        else:
-            yield from encode_frames(
-                self.options, frames, info, device=self.device, progress=progress
-            )
+        options, device = self.options, self.device
+        if options.side_by_side:
+            yield from encode_gops(options, frames, info, device=device, progress=progress)
+            return
+        lanes = encode_lanes(options, info) if device == "cpu" else 1
+        if lanes == 1:
+            yield from encode_frames(options, frames, info, device=device, progress=progress)
+            return
+
+        def work(items: Iterator[tuple[int, Frame]]) -> Iterator[Unit]:
+            for number, frame in items:
+                rest = (following for _, following in items)
+                yield from encode_frames(options, chain((frame,), rest), info, first=number)
+
+        gop = options.gop
+        numbered = ((number % gop == 0, (number, frame)) for number, frame in enumerate(frames))
+        units = side_by_side(numbered, work, lanes=lanes, ahead=gop, keeps=8 * gop)
+        for unit in units:
+            yield unit
+            if progress is not None and unit.layer == 0:
+                progress(unit.frame_start + 1)
 
     def decode(
         self,
@@ -122,38 +146,102 @@ class PredictiveCodec:
         *,
         device: torch.device | str = "cpu",
         layers: int | None = None,
+        lanes: int = 1,
+        precision: str = "auto",
     ) -> Iterator[Frame]:
         """Frames in order, their pts their number. Lost units are concealed, never an error.
 
         info.frame_count, where it is known, says how many were lost at the end. layers: decode only
-        that many of the coarsest. Raises StreamError for units that are there but cannot be read.
+        that many of the coarsest. lanes: GOPs to decode side by side, whose units are read ahead;
+        where units are lost, one after another from there on. precision: of the mean path
+        (nvc.predictive.row_coder). Raises StreamError for units that are there but cannot be read.
         """
-        decoder: SequenceDecoder | None = None
-        number: int | None = None
-        parts: dict[int, bytes] = {}
-        for unit in units:
-            if unit.type == UnitType.CONFIG:
-                decoder = _open(unit.payload, info, str(device))
-                continue
-            if unit.type != UnitType.FRAME:
-                continue
-            if decoder is None:
-                raise StreamError("the stream has frames before its configuration")
-            if unit.frame_count != 1:
-                raise StreamError(f"frame {unit.frame_start}: a unit of several frames")
-            if number is not None and unit.frame_start < number:
-                raise StreamError(f"frame {unit.frame_start} comes after frame {number}")
-            while number is not None and unit.frame_start > number:
+        dtype = mean_dtype(precision)
+
+        def work(jobs: Iterator[_Job]) -> Iterator[Frame]:
+            decoder: SequenceDecoder | None = None
+            opened: bytes | None = None
+            for job in jobs:
+                if isinstance(job, StreamError):
+                    raise job
+                config, number, parts, before = job
+                if decoder is None or config is not opened:
+                    decoder, opened = _open(config, info, str(device), dtype), config
+                    decoder.recall(before)
                 yield to_frame(decoder.decode(number, parts, layers), info, number)
-                parts = {}
-                number += 1
-            number = unit.frame_start
-            parts[unit.layer] = unit.payload
-        if decoder is None or number is None:
-            return
-        yield to_frame(decoder.decode(number, parts, layers), info, number)
-        for lost in range(number + 1, min(info.frame_count or 0, number + 1 + MAX_GAP)):
-            yield to_frame(decoder.decode(lost, {}, layers), info, lost)
+
+        size = info.width * info.height * (3 if info.bit_depth == 8 else 6) // 2
+        yield from side_by_side(
+            _jobs(units, info, layers),
+            work,
+            lanes=lanes if str(device) == "cpu" else 1,
+            ahead=_JOBS_AHEAD,
+            keeps=max(4, _KEPT_BYTES // size),
+        )
+
+
+def encode_lanes(options: EncodeOptions, info: VideoInfo) -> int:
+    """GOPs that an encode of these options works on side by side in threads.
+
+    As many as torch has threads, at constant QP, where so many GOPs of frames fit in memory.
+    """
+    if not isinstance(_control(options, info), ConstantQp):
+        return 1
+    size = info.width * info.height * (3 if info.bit_depth == 8 else 6)
+    return max(1, min(torch.get_num_threads(), _READ_BYTES // (size * options.gop)))
+
+
+def _jobs(
+    units: Iterable[Unit], info: VideoInfo, layers: int | None
+) -> Iterator[tuple[bool, _Job]]:
+    """Frames with the layers that arrived, and whether decoding can start anew at one.
+
+    It cannot once anything was lost, since what is shown then depends on all that came before. An
+    error in the units comes last, in place of a frame.
+    """
+    intact = True
+    before: deque[dict[int, bytes]] = deque(maxlen=2)
+    try:
+        for config, number, parts in _frames(units, info):
+            intact = intact and is_whole(parts, layers)
+            starts = intact and starts_anew(parts)
+            yield starts, (config, number, parts, tuple(before) if starts else ())
+            if intact and not starts:
+                before.append(parts)
+    except StreamError as error:
+        yield False, error
+
+
+def _frames(
+    units: Iterable[Unit], info: VideoInfo
+) -> Iterator[tuple[bytes, int, dict[int, bytes]]]:
+    """Configuration, number and layers of every frame, lost ones too. Raises StreamError."""
+    config: bytes | None = None
+    number: int | None = None
+    parts: dict[int, bytes] = {}
+    for unit in units:
+        if unit.type == UnitType.CONFIG:
+            config = unit.payload
+            continue
+        if unit.type != UnitType.FRAME:
+            continue
+        if config is None:
+            raise StreamError("the stream has frames before its configuration")
+        if unit.frame_count != 1:
+            raise StreamError(f"frame {unit.frame_start}: a unit of several frames")
+        if number is not None and unit.frame_start < number:
+            raise StreamError(f"frame {unit.frame_start} comes after frame {number}")
+        while number is not None and unit.frame_start > number:
+            yield config, number, parts
+            parts = {}
+            number += 1
+        number = unit.frame_start
+        parts[unit.layer] = unit.payload
+    if config is None or number is None:
+        return
+    yield config, number, parts
+    for lost in range(number + 1, min(info.frame_count or 0, number + 1 + MAX_GAP)):
+        yield config, lost, {}
 
 
 def encode_frames(
@@ -167,7 +255,8 @@ def encode_frames(
 ) -> Iterator[Unit]:
     """FRAME units of consecutive frames, numbered from `first`, which starts a GOP."""
     network, _ = shared_network(by_name(options.weights), device)
-    encoder = SequenceEncoder(FrameCoder(network, (info.height, info.width)), pack=options.pack)
+    coder = open_coder(network, (info.height, info.width), mean_dtype(options.precision))
+    encoder = SequenceEncoder(coder, pack=options.pack)
     like = next(network.parameters())
     control = _control(options, info)
 
@@ -234,7 +323,7 @@ def _control(options: EncodeOptions, info: VideoInfo) -> RateControl:
     )
 
 
-def _open(payload: bytes, info: VideoInfo, device: str) -> SequenceDecoder:
+def _open(payload: bytes, info: VideoInfo, device: str, dtype: torch.dtype) -> SequenceDecoder:
     if len(payload) != 9:
         raise StreamError(f"the codec's configuration has {len(payload)} bytes; expected 9")
     if payload[0] != CONFIG_VERSION:
@@ -243,4 +332,4 @@ def _open(payload: bytes, info: VideoInfo, device: str) -> SequenceDecoder:
             f"this program reads version {CONFIG_VERSION}"
         )
     network, _ = shared_network(by_hash(payload[1:]), device)
-    return SequenceDecoder(FrameCoder(network, (info.height, info.width)))
+    return SequenceDecoder(open_coder(network, (info.height, info.width), dtype))

@@ -52,7 +52,7 @@ def detail_of_past(intra: Memory, past: Memory, lost: int, shrinks: Sequence[int
     features = intra.features
     if features is not None and past.features is not None:
         near = F.avg_pool2d(enlarge_planes([trust], shrinks[lost - 1])[0], 8)
-        features = torch.lerp(features, past.features, near)
+        features = torch.lerp(features, past.features, near.to(features.dtype))
     return replace(intra, pictures=pictures, features=features)
 
 

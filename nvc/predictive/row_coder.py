@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nvc.entropy import rans
-from nvc.errors import StreamError
+from nvc.errors import StreamError, UsageError
 from nvc.predictive import index_kernels
 from nvc.predictive.frame_coder import FrameCoder, LayerCoder, _checksum
 from nvc.predictive.inference import RowLevel, RowNetwork, RowPrediction, shrunk, supports
@@ -20,6 +20,22 @@ from nvc.predictive.network import Planes, PredictiveNetwork
 from nvc.predictive.scales import SKIP_BELOW
 
 _prepared: WeakKeyDictionary[PredictiveNetwork, dict[torch.dtype, RowNetwork]] = WeakKeyDictionary()
+
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def mean_dtype(precision: str) -> torch.dtype:
+    """What the mean path computes in: "auto" is bfloat16 on a CPU with matrix units (AMX) for it.
+
+    Raises UsageError for what is not in PRECISIONS.
+    """
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision {precision!r} is not known; allowed: {', '.join(PRECISIONS)}")
+    if precision == "auto":
+        has_units = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        return torch.bfloat16 if has_units() else torch.float32
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
 def open_coder(

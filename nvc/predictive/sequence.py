@@ -14,6 +14,7 @@ of the layers follow each other, each but the last behind its length as a varint
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,6 +167,14 @@ class SequenceDecoder:
         self.whole = [*decoded.used, *([False] * (self.count - len(decoded.used)))]
         return decoded.picture
 
+    def recall(self, frames: Iterable[dict[int, bytes]]) -> None:
+        """Take over the motion of inter frames decoded elsewhere, should any be carried on.
+
+        frames: the layers of each, in order.
+        """
+        for parts in frames:
+            self.fields = [self._base(parts[0], KIND_INTER).field, self.fields[0]]
+
     def _vectors(self) -> torch.Tensor | None:
         field = self.fields[0]
         return None if field is None else _as_tensor(field, self.coder.device)
@@ -229,6 +238,22 @@ class SequenceDecoder:
             field = _extended(field, vector_grid(self.coder.size))
             start += length
         return _Base(payload[1] & ~_PACKED, field, _split(payload, start))
+
+
+def starts_anew(parts: dict[int, bytes]) -> bool:
+    """Whether these are the layers of an intra frame."""
+    return bool(parts) and bool(parts[min(parts)][:1]) and bool(parts[min(parts)][0] & _INTRA)
+
+
+def is_whole(parts: dict[int, bytes], layers: int | None) -> bool:
+    """Whether all layers that hold symbols are there, of the coarsest `layers` of them."""
+    base = parts.get(0, b"")
+    if len(base) < 2:
+        return False
+    needed = range(7 if layers is None else layers)
+    return bool(base[1] & _PACKED) or all(
+        layer in parts for layer in needed if base[1] >> layer & 1
+    )
 
 
 def _split(payload: bytes, start: int) -> dict[int, bytes]:
