@@ -16,7 +16,7 @@ from nvc.inr.config import NetworkConfig
 from nvc.inr.pictures import PictureSpace
 from nvc.video.frames import Frame, VideoInfo
 
-RGB_CACHE = 1 << 28  # bytes of float RGB kept for clips that are this short
+CACHE = 1 << 28  # bytes of float samples kept for clips that are this short
 CUT_LEVEL = 12.0  # a change of so many levels of 255 between two frames may be a scene cut
 CUT_RATIO = 4.0  # and is one when it is so many times what came before
 
@@ -52,7 +52,6 @@ class ResidentClip:
         # (N, H, W) -> (N, 1, H, W)
         self.kept = None if ignore is None else ~ignore[:, None].to(device)
         self._kept_samples: dict[bool, torch.Tensor] = {}
-        self._cached = len(frames) * 12 * info.height * info.width <= RGB_CACHE
 
     def __len__(self) -> int:
         return self.planes[0].shape[0]
@@ -69,14 +68,17 @@ class ResidentClip:
 
     def samples(self, indices: torch.Tensor, space: PictureSpace) -> torch.Tensor:
         """What a head should write for the frames at `indices`: (B, C, h, w) float32."""
-        if not self._cached:
+        if len(self) * space.bytes > CACHE:
             return space.target(tuple(take(plane, indices) for plane in self.planes))
         if space.packed not in self._kept_samples:
             whole = [
                 space.target(tuple(take(plane, index) for plane in self.planes))
                 for index in self.each()
             ]
-            self._kept_samples[space.packed] = torch.cat(whole)
+            # As the heads write them: their difference is then taken in the order of memory.
+            self._kept_samples[space.packed] = torch.cat(whole).contiguous(
+                memory_format=torch.channels_last
+            )
         return self._kept_samples[space.packed][indices]
 
     def weights(self, indices: torch.Tensor, space: PictureSpace) -> torch.Tensor | None:

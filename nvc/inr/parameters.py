@@ -54,8 +54,6 @@ class Quantiser(nn.Module):
         self.sizes = tuple(sizes)
         self.shapes = None if shapes is None else tuple(shapes)
         self.log2_steps = nn.Parameter(torch.zeros(len(self.sizes)))
-        owner = torch.repeat_interleave(torch.arange(len(self.sizes)), torch.tensor(self.sizes))
-        self.register_buffer("owner", owner, persistent=False)
         # A buffer, as making it from the host in each step would wait for the device.
         self.register_buffer("counts", torch.tensor(self.sizes).float(), persistent=False)
 
@@ -68,7 +66,9 @@ class Quantiser(nn.Module):
 
     def steps(self) -> torch.Tensor:
         """(N,) the step of every value."""
-        return torch.exp2(self.log2_steps)[self.owner]
+        # Each repeated in a view, as the gradient of indexing is a slow sum on a CPU.
+        each = torch.exp2(self.log2_steps).unbind()
+        return torch.cat([step.expand(n) for step, n in zip(each, self.sizes, strict=True)])
 
     def forward(self, flat: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
         """(N,) -> (N,) as the decoder will see it.

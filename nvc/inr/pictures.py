@@ -30,6 +30,13 @@ class PictureSpace:
         self.packed = head == "yuv420"
         self.peak = float(2**info.bit_depth - 1)
         self._matrix = _to_rgb(info) if self.packed else torch.eye(3)
+        self._gram = _block_gram(self._matrix)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of a frame's samples in float32: six of four pixels where packed."""
+        samples = self.info.height * self.info.width
+        return 6 * samples if self.packed else 12 * samples
 
     def target(self, planes: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """What the head should write: float32, of the video's size, from planes (B, h, w)."""
@@ -62,11 +69,20 @@ class PictureSpace:
     ) -> torch.Tensor:
         """(B,) mean squared error of RGB in [0, 1] a frame; weight: 0 leaves a place out."""
         error = self.cut(output, target) - target
-        squares = self._packed_squares(error) if self.packed else error.square()
-        squares = squares.mean(dim=1, keepdim=True)
-        if weight is None:
-            return squares.mean(dim=(1, 2, 3))
-        return (squares * weight).sum(dim=(1, 2, 3)) / weight.sum(dim=(1, 2, 3)).clamp(min=1)
+        if weight is not None:
+            error = error * weight
+            places = weight.sum(dim=(1, 2, 3)).clamp(min=1)
+        else:
+            places = float(error.shape[-2] * error.shape[-1])
+        if not self.packed:
+            return error.square().mean(dim=1).sum(dim=(1, 2)) / places
+        # (B, 6, h, w) -> (B, h * w, 6): no copy where it is channels_last. The sum over places of
+        # e' G e is that of the elements of G times those of (B, 6, 6) e e', so no map is made.
+        flat = error.permute(0, 2, 3, 1).flatten(1, 2)
+        moments = flat.transpose(1, 2) @ flat
+        if self._gram.device != moments.device:
+            self._gram = self._gram.to(moments.device)  # once: a copy would wait in each step
+        return (moments * self._gram).sum(dim=(1, 2)) / places
 
     def rgb(self, samples: torch.Tensor) -> torch.Tensor:
         """Samples of the head, cut to the video, as RGB (B, 3, H, W) for losses that look at
@@ -94,23 +110,22 @@ class PictureSpace:
             planes += samples[:, 4:, :rows, :columns].unbind(1)
         return tuple(quantise(plane.contiguous(), self.info.bit_depth) for plane in planes)
 
-    def _packed_squares(self, error: torch.Tensor) -> torch.Tensor:
-        """(B, 6, h, w) errors -> (B, 1, h, w) mean squared error of the RGB of a 2x2 block.
-
-        The mean over four pixels of the quadratic form e' G e, G = M' M / 3, written out.
-        """
-        gram = (self._matrix.T @ self._matrix / 3).tolist()
-        luma, cb, cr = error[:, :4], error[:, 4:5], error[:, 5:6]
-        squares = gram[0][0] * luma.square().mean(dim=1, keepdim=True)
-        cross = 2 * luma.mean(dim=1, keepdim=True) * (gram[0][1] * cb + gram[0][2] * cr)
-        chroma = gram[1][1] * cb.square() + gram[2][2] * cr.square() + 2 * gram[1][2] * cb * cr
-        return squares + cross + chroma
-
 
 def _even(x: torch.Tensor) -> torch.Tensor:
     """(B, C, H, W) with the last row and column repeated where their number is odd."""
     down, across = x.shape[-2] % 2, x.shape[-1] % 2
     return functional.pad(x, (0, across, 0, down), mode="replicate") if down or across else x
+
+
+def _block_gram(matrix: torch.Tensor) -> torch.Tensor:
+    """(6, 6) G: e' G e is the mean squared error of RGB over the four pixels and three channels of
+    a 2x2 block, whose errors e are of four luma samples, Cb and Cr."""
+    # (3, 3) M' M, of one pixel's Y, Cb, Cr; each pixel has its own luma and the common chroma.
+    gram = matrix.T @ matrix / 12
+    picks = torch.zeros(4, 3, 6)
+    for pixel in range(4):
+        picks[pixel, 0, pixel] = picks[pixel, 1, 4] = picks[pixel, 2, 5] = 1.0
+    return torch.einsum("pai,ab,pbj->ij", picks, gram, picks)
 
 
 def _to_rgb(info: VideoInfo) -> torch.Tensor:
