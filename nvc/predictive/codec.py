@@ -58,7 +58,7 @@ class EncodeOptions:
     psnr: float | None = None
     gop: int = 32
     reset: int = 8
-    intra_gain: int = 6
+    intra_gain: int = 9
     qp_cycle: tuple[int, ...] = (-8, 3, 3, 3, 0, 3, 3, 3)
     jobs: int = 1
     cluster: str | None = None

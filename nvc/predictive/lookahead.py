@@ -34,8 +34,8 @@ CELL = SHRINK * VECTOR_BLOCK  # samples of the picture a cell of importance is w
 AHEAD = 32  # frames
 # How far the QP of a frame and the price of an error in a place follow their importance; 1 would be
 # lambda in proportion to it. OFFSET keeps the rate of a QP about where it is without (measured).
-STRENGTH, PLACE_STRENGTH, OFFSET = 0.5, 0.5, 9.0
-_MOTION_WEIGHT = 6.0
+STRENGTH, PLACE_STRENGTH, OFFSET = 0.7, 0.6, 12.0
+_MOTION_WEIGHT = 60.0
 _QPS_PER_HALVING = (QP_COUNT - 1) / math.log2(LAMBDA_FIRST / LAMBDA_LAST)
 
 Item = TypeVar("Item")

@@ -42,7 +42,7 @@ _TAPS = _cubic_taps()
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def _block_error(current, reference, top, left, size, mvx, mvy, taps, limit):
-    """Sum of absolute differences of one block against the reference moved by (mvx, mvy) / 4."""
+    """Squared error of one block against the reference moved by (mvx, mvy) / 4."""
     y0 = top + MARGIN + (mvy >> 2)
     x0 = left + MARGIN + (mvx >> 2)
     fy, fx = mvy & 3, mvx & 3
@@ -50,9 +50,9 @@ def _block_error(current, reference, top, left, size, mvx, mvy, taps, limit):
     if fy == 0 and fx == 0:
         for y in range(size):
             for x in range(size):
-                total += abs(
-                    np.float32(current[top + y, left + x]) - np.float32(reference[y0 + y, x0 + x])
-                )
+                here, there = current[top + y, left + x], reference[y0 + y, x0 + x]
+                apart = np.float32(here) - np.float32(there)
+                total += apart * apart
             if total >= limit:
                 return total
         return total
@@ -79,7 +79,8 @@ def _block_error(current, reference, top, left, size, mvx, mvy, taps, limit):
                     + taps[fy, 2] * rows[y + 2, x]
                     + taps[fy, 3] * rows[y + 3, x]
                 )
-            total += abs(np.float32(current[top + y, left + x]) - value)
+            apart = np.float32(current[top + y, left + x]) - value
+            total += apart * apart
         if total >= limit:
             return total
     return total
@@ -233,7 +234,7 @@ def _search(current, reference, coarse, previous, weight, taps, field, begin):
             for k in range(4):
                 field[r + k // 2, c + k % 2, 0] = mvx
                 field[r + k // 2, c + k % 2, 1] = mvy
-            if cost < 2 * size * size // 2:  # already about one level a sample: no split
+            if cost < size * size:  # already about one level a sample: no split
                 continue
             split = np.zeros((4, 2), np.int64)
             split_cost = np.float32(2 * weight)
@@ -243,9 +244,10 @@ def _search(current, reference, coarse, previous, weight, taps, field, begin):
                 _know(known, field, sr, sc, 1)
                 candidates[:4] = known
                 candidates[4] = mvx, mvy
+                candidates[5] = previous[sr, sc, 0], previous[sr, sc, 1]
                 best = np.float32(1e30)
                 bx = by = np.int64(0)
-                for q in range(5):
+                for q in range(6):
                     nx = _clip(candidates[q, 0], sleft, BLOCK, width)
                     ny = _clip(candidates[q, 1], stop, BLOCK, height)
                     rate = np.float32(weight * _vector_bits(nx, ny, known))
@@ -283,12 +285,12 @@ def search_motion(
     reference: NDArray[np.uint8],
     *,
     previous: NDArray[np.int32] | None = None,
-    weight: float = 4.0,
+    weight: float = 40.0,
 ) -> NDArray[np.int32]:
     """Vectors (H/8, W/8, 2) int32 (x, y) in quarter samples, from current into reference.
 
     `current`, `reference` (H, W) uint8 luma with H, W multiples of 16; `previous` the last field;
-    `weight` the cost of one bit in sums of absolute differences.
+    `weight` the cost of one bit in squared levels of 255.
     """
     height, width = current.shape
     if current.shape != reference.shape or height % 16 or width % 16:
