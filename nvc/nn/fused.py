@@ -8,6 +8,7 @@ Rows are float32 or bfloat16; sums inside the kernel are float32 either way.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numba
@@ -80,8 +81,8 @@ def as_array(rows: Tensor) -> NDArray[Any]:
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
-def _take_row(expanded, y, first, height, ring):  # type: ignore[no-untyped-def]
-    """Row y of the expanded picture into its place of the ring, zeros outside of the picture."""
+def _take_row(expanded, y, first, height, added, ring):  # type: ignore[no-untyped-def]
+    """Row y of the expanded picture, with its bias, into its place of the ring; zeros outside."""
     width, channels = expanded.shape[1], expanded.shape[2]
     row = ring[(y + 3) % 3]
     if y < 0 or y >= height:
@@ -90,21 +91,22 @@ def _take_row(expanded, y, first, height, ring):  # type: ignore[no-untyped-def]
     for x in range(width):
         source, target = expanded[y - first, x], row[x + 1]
         for c in range(channels):
-            target[c] = load(source[c])
+            target[c] = load(source[c]) + added[c]
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
-def _convolve_and_gate(expanded, first, height, weight, bias, start, ring, out):  # type: ignore[no-untyped-def]
+def _convolve_and_gate(expanded, first, height, added, weight, bias, start, ring, out):  # type: ignore[no-untyped-def]
     """Depthwise 3x3 of `expanded` (rows from `first` on, W, 2C), then value * hardsigmoid(gate).
 
+    added (2C,) is the bias of `expanded`, which has none yet inside of the picture's `height`.
     weight (9, 2C); out (rows from `start` on, W, C); ring (3, W + 2, 2C) float32, its sides zero.
     """
     width = expanded.shape[1]
     half = expanded.shape[2] // 2
-    _take_row(expanded, start - 1, first, height, ring)
-    _take_row(expanded, start, first, height, ring)
+    _take_row(expanded, start - 1, first, height, added, ring)
+    _take_row(expanded, start, first, height, added, ring)
     for y in range(start, start + out.shape[0]):
-        _take_row(expanded, y + 1, first, height, ring)
+        _take_row(expanded, y + 1, first, height, added, ring)
         above, here, below = ring[(y + 2) % 3], ring[y % 3], ring[(y + 1) % 3]
         for x in range(width):
             target = out[y - start, x]
@@ -139,6 +141,17 @@ def _convolve_and_gate(expanded, first, height, weight, bias, start, ring, out):
                 store(target, c, value * gate)
 
 
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Weights of one block."""
+
+    expand: Tensor  # (C, 2C)
+    added: NDArray[np.float32]  # (2C,), after it
+    weight: NDArray[np.float32]  # (9, 2C), depthwise
+    bias: NDArray[np.float32]  # (2C,), after that
+    project: Tensor  # (C, C)
+
+
 class FusedStack:
     """A stack of GatedBlock for inference: (H * W, C) rows of `dtype` -> the same.
 
@@ -148,19 +161,19 @@ class FusedStack:
 
     def __init__(self, blocks: nn.Sequential, dtype: torch.dtype) -> None:
         self.dtype = dtype
-        self.blocks = []
+        self.blocks: list[_Block] = []
         offset: Tensor | None = None
         for block in blocks:
             assert isinstance(block, GatedBlock)
             expand, depthwise, project = block.expand, block.depthwise, block.project
             bias = expand.bias if offset is None else expand.bias + expand.weight @ offset
             self.blocks.append(
-                (
-                    expand.weight.t().to(dtype).contiguous(),  # (C, 2C)
-                    bias.to(dtype),
-                    depthwise.weight[:, 0].flatten(1).t().float().contiguous().numpy(),  # (9, 2C)
-                    depthwise.bias.float().numpy(),
-                    project.weight.t().to(dtype).contiguous(),  # (C, C)
+                _Block(
+                    expand=expand.weight.t().to(dtype).contiguous(),
+                    added=bias.float().numpy(),
+                    weight=depthwise.weight[:, 0].flatten(1).t().float().contiguous().numpy(),
+                    bias=depthwise.bias.float().numpy(),
+                    project=project.weight.t().to(dtype).contiguous(),
                 )
             )
             offset = project.bias if offset is None else offset + project.bias
@@ -172,26 +185,35 @@ class FusedStack:
             return rows
         channels = rows.shape[1]
         strip = max(2, _STRIP_BYTES // (2 * channels * rows.element_size() * width))
+        strips = [(start, min(start + strip, height)) for start in range(0, height, strip)]
         ring = np.zeros((3, width + 2, 2 * channels), np.float32)
-        spare = [torch.empty_like(rows), torch.empty_like(rows)]
-        for number, (expand, bias, weight, shift, project) in enumerate(self.blocks):
-            out = spare[number % 2]
-            for start in range(0, height, strip):
-                end = min(start + strip, height)
-                first, last = max(start - 1, 0), min(end + 1, height)
-                expanded = torch.addmm(bias, rows[first * width : last * width], expand)
-                gated = expanded.new_empty((end - start) * width, channels)
-                _convolve_and_gate(
-                    as_array(expanded).reshape(last - first, width, 2 * channels),
-                    first,
-                    height,
-                    weight,
-                    shift,
-                    start,
-                    ring,
-                    as_array(gated).reshape(end - start, width, channels),
-                )
+        spare = rows.new_empty(2, min(strip + 2, height) * width, 2 * channels)
+        gated = rows.new_empty(min(strip, height) * width, channels)
+        out = torch.empty_like(rows)
+
+        def expand(number: int, weight: Tensor) -> tuple[Tensor, int]:
+            """A strip with a row around it, expanded; the first of its rows."""
+            first, last = max(strips[number][0] - 1, 0), min(strips[number][1] + 1, height)
+            into = spare[number % 2, : (last - first) * width]
+            return torch.mm(rows[first * width : last * width], weight, out=into), first
+
+        for block in self.blocks:
+            # A strip is expanded before the one above it is written, so that all but the first
+            # block can work in place.
+            upcoming = expand(0, block.expand)
+            for number, (start, end) in enumerate(strips):
+                expanded, first = upcoming
+                if number + 1 < len(strips):
+                    upcoming = expand(number + 1, block.expand)
                 part = slice(start * width, end * width)
-                torch.addmm(rows[part], gated, project, out=out[part])
+                gate = gated[: (end - start) * width]
+                _convolve_and_gate(
+                    as_array(expanded).reshape(-1, width, 2 * channels), first, height,
+                    block.added, block.weight, block.bias, start, ring,
+                    as_array(gate).reshape(-1, width, channels),
+                )  # fmt: skip
+                torch.addmm(rows[part], gate, block.project, out=out[part])
+                if block is self.blocks[-1]:
+                    out[part].add_(self.offset)
             rows = out
-        return rows.add_(self.offset)
+        return rows

@@ -200,13 +200,20 @@ def remember(k, average, goes_on, codes, averages):  # type: ignore[no-untyped-d
     average (C, n) int8, less 128; goes_on False: the average starts anew; both results uint8.
     """
     for c in range(k.shape[0]):
+        found = False
         for i in range(k.shape[1]):
-            code = CODES[min(abs(np.int32(k[c, i])), 255)]
-            codes[c, i] = code
-            if goes_on:
-                averages[c, i] = np.uint8((3 * (np.int32(average[c, i]) + 128) + code) >> 2)
-            else:
-                averages[c, i] = code
+            found |= k[c, i] != 0
+        if found:
+            for i in range(k.shape[1]):
+                codes[c, i] = CODES[min(abs(np.int32(k[c, i])), 255)]
+        else:
+            codes[c] = np.uint8(0)
+        if goes_on:
+            for i in range(k.shape[1]):
+                total = np.int16(3) * (np.int16(average[c, i]) + np.int16(128))
+                averages[c, i] = np.uint8((total + np.int16(codes[c, i])) >> 2)
+        else:
+            averages[c] = codes[c]
 
 
 @numba.njit(nogil=True, cache=True)

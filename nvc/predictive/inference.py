@@ -194,9 +194,12 @@ class RowLevel:
         fine = self.source_blocks(torch.addmm(bias, rows, weight), height, width)
         hidden = self.source_down(self._blocks_of(fine, grid)).add_(given.context)
         hidden = self.source_mix(hidden, *grid)
-        apart = self._blocks_of(rows[:, PACKED_CHANNELS:], grid).float()
-        residual = self.transform @ apart.t() + self.source_out(hidden).t()
-        return residual.view(1, -1, *grid)
+        apart = self._blocks_of(rows[:, PACKED_CHANNELS:], grid)
+        if not inter.any():
+            # Of intra frames symbols reach hundreds, which a rounded product would put beside.
+            apart = apart.float()
+        residual = self.transform.to(apart.dtype) @ apart.t() + self.source_out(hidden).t()
+        return residual.float().view(1, -1, *grid)
 
     def second_mean(self, residual: Tensor, mask: Tensor) -> Tensor:
         """Level.second_mean of residual (1, latent, h, w)."""

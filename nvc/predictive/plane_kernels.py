@@ -168,6 +168,12 @@ def _move_block(plane, top, left, size, x0, y0, across, down, rows, out):  # typ
     """One block of `out` at (top, left) from around (y0, x0) of plane, edges repeated."""
     height, width = plane.shape
     inside = x0 >= 1 and x0 + size + 2 <= width
+    if inside and across[1] == 1 and down[1] == 1 and y0 >= 0 and y0 + size <= height:
+        for r in range(size):
+            source, line = plane[y0 + r], out[top + r]
+            for x in range(size):
+                line[left + x] = source[x0 + x]
+        return
     for r in range(size + 3):
         line = plane[min(max(y0 + r - 1, 0), height - 1)]
         if inside:
