@@ -163,41 +163,41 @@ def _taps(t, taps):  # type: ignore[no-untyped-def]
             taps[k] = ((a * s - 5 * a) * s + 8 * a) * s - 4 * a
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True)
+@numba.njit(nogil=True, cache=True, fastmath=True, inline="always")
 def _move_block(plane, top, left, size, x0, y0, across, down, rows, out):  # type: ignore[no-untyped-def]
     """One block of `out` at (top, left) from around (y0, x0) of plane, edges repeated."""
     height, width = plane.shape
     inside = x0 >= 1 and x0 + size + 2 <= width
     if inside and across[1] == 1 and down[1] == 1 and y0 >= 0 and y0 + size <= height:
         for r in range(size):
-            source, line = plane[y0 + r], out[top + r]
             for x in range(size):
-                line[left + x] = source[x0 + x]
+                out[top + r, left + x] = plane[y0 + r, x0 + x]
         return
+    # Weights in variables: else the compiler reads them again at every sample.
+    a, b, c, d = across[0], across[1], across[2], across[3]
     for r in range(size + 3):
-        line = plane[min(max(y0 + r - 1, 0), height - 1)]
+        y = min(max(y0 + r - 1, 0), height - 1)
         if inside:
+            begin = np.uint64(x0 - 1)
             for x in range(size):
+                at = begin + np.uint64(x)
                 rows[r, x] = (
-                    across[0] * line[x0 + x - 1]
-                    + across[1] * line[x0 + x]
-                    + across[2] * line[x0 + x + 1]
-                    + across[3] * line[x0 + x + 2]
+                    a * plane[y, at]
+                    + b * plane[y, at + np.uint64(1)]
+                    + c * plane[y, at + np.uint64(2)]
+                    + d * plane[y, at + np.uint64(3)]
                 )
         else:
             for x in range(size):
                 total = np.float32(0)
                 for k in range(4):
-                    total += across[k] * line[min(max(x0 + x + k - 1, 0), width - 1)]
+                    total += across[k] * plane[y, min(max(x0 + x + k - 1, 0), width - 1)]
                 rows[r, x] = total
+    a, b, c, d = down[0], down[1], down[2], down[3]
     for r in range(size):
-        line = out[top + r]
         for x in range(size):
-            line[left + x] = (
-                down[0] * rows[r, x]
-                + down[1] * rows[r + 1, x]
-                + down[2] * rows[r + 2, x]
-                + down[3] * rows[r + 3, x]
+            out[top + r, left + x] = (
+                a * rows[r, x] + b * rows[r + 1, x] + c * rows[r + 2, x] + d * rows[r + 3, x]
             )
 
 
