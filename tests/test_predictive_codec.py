@@ -323,3 +323,23 @@ def test_lanes_give_the_frames_before_an_error(weights: str) -> None:
         for frame in PredictiveCodec().decode(units, info, lanes=2):
             shown.append(frame)
     assert [frame.pts for frame in shown] == list(range(7))
+
+
+def test_trials_take_the_cheapest_qp_and_leave_no_trace_of_the_others(weights: str) -> None:
+    """Each frame as if its QP had been asked for at once; never dearer than the first tried."""
+    network = tiny_network().half().float()
+    coder = FrameCoder(network, (INFO.height, INFO.width))
+    tried, plain = SequenceEncoder(coder), SequenceEncoder(coder)
+    for number, frame in enumerate(make_frames(INFO, 3)):
+        planes = to_planes(frame, INFO, coder.size, torch.zeros(1))
+        kind = KIND_INTER if number else KIND_INTRA
+        payloads = tried.encode(planes, 30, kind, others=(24, 36))
+        taken = payloads[0][0] & 63
+        assert taken in (24, 30, 36)
+        if number == 0:  # inter frames search their motion at the first QP
+            assert payloads == plain.encode(planes, taken, kind)
+    with pytest.raises(UsageError, match="effort is 4; allowed: 0 to 3"):
+        EncodeOptions(effort=4)
+    sizes = [len(b"".join(u.payload for u in encode(weights, qp=30, effort=e))) for e in (0, 2, 3)]
+    assert len(set(sizes)) > 1
+    assert len(decode(encode(weights, qp=30, effort=3))) == len(decode(encode(weights, qp=30)))

@@ -88,7 +88,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--effort",
         type=options.at_least(0),
         metavar="N",
-        help="0: look at no frame ahead; 1, default: at up to 32, for fewer bytes (dhvc)",
+        help="0: look at no frame ahead; 1, default: at up to 32, for fewer bytes; "
+        "2, 3: try 3 or 5 QPs for each frame (dhvc)",
     )
     group.add_argument(
         "--jobs", type=options.at_least(1), metavar="N", help="GOPs or groups coded side by side"

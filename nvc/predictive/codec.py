@@ -30,6 +30,7 @@ from nvc.weights import by_hash, by_name
 
 CONFIG_VERSION = 4
 DEFAULT_QP = 32
+TRIALS = ((), (), (-3, 3), (-6, -3, 3, 6))  # by effort: QPs tried for a frame beside its own
 # Configuration, number and layers of a frame, those of the last two inter frames before it where
 # decoding can start anew; or an error in place of a frame.
 _Job = StreamError | tuple[bytes, int, dict[int, bytes], tuple[dict[int, bytes], ...]]
@@ -48,8 +49,9 @@ class EncodeOptions:
     its layer. intra_gain: QPs by which intra frames are finer, since others refer to them.
     qp_cycle: added to the QP of inter frames by their place in the GOP, over and over, so that now
     and then one is finer for those after it. jobs: GOPs encoded side by side in processes, at
-    constant QP; cluster: where else they may run (nvc.schedule). weights: a shipped name or a
-    .safetensors path.
+    constant QP; cluster: where else they may run (nvc.schedule). effort: 0 looks no frame ahead, 1
+    looks ahead (nvc.predictive.lookahead), 2 and 3 also code each frame at 3 or 5 QPs and take the
+    cheapest in bits and errors. weights: a shipped name or a .safetensors path.
     """
 
     qp: int | None = None
@@ -82,7 +84,7 @@ class EncodeOptions:
             "reset": (1, 65535),
             "intra_gain": (0, QP_COUNT - 1),
             "jobs": (1, 256),
-            "effort": (0, 1),
+            "effort": (0, len(TRIALS) - 1),
         }
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
@@ -275,10 +277,14 @@ def encode_frames(
             qp -= options.intra_gain
         else:
             qp += options.qp_cycle[position % len(options.qp_cycle)]
-        qp = min(max(round(qp + change), 0), QP_COUNT - 1)
+        qp, *others = (
+            min(max(round(qp + change) + trial, 0), QP_COUNT - 1)
+            for trial in (0, *TRIALS[options.effort])
+        )
+        payloads = encoder.encode(source, qp, kind, worth=worth, others=others)
         units = [
             Unit(UnitType.FRAME, payload, number, 1, layer, kind == KIND_INTRA and layer == 0)
-            for layer, payload in enumerate(encoder.encode(source, qp, kind, worth=worth))
+            for layer, payload in enumerate(payloads)
             if payload is not None
         ]
         spent = sum(len(pack_head(unit)) + len(unit.payload) + 4 for unit in units)

@@ -14,7 +14,7 @@ of the layers follow each other, each but the last behind its length as a varint
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,7 @@ from nvc.errors import StreamError
 from nvc.nn.blocks import QP_COUNT
 from nvc.nn.planes import enlarge_planes
 from nvc.predictive.conceal import carried_motion, detail_of_past
-from nvc.predictive.frame_coder import DecodedFrame, FrameCoder
+from nvc.predictive.frame_coder import CodedFrame, DecodedFrame, FrameCoder
 from nvc.predictive.level import qp_lambda
 from nvc.predictive.motion import VECTOR_BLOCK
 from nvc.predictive.motion_search import search_motion
@@ -35,6 +35,7 @@ from nvc.predictive.vectors import decode_vectors, encode_vectors
 PACK_BELOW = 600  # bytes of all layers under which a frame is one unit
 _QP_MASK, _INTRA, _RESET = 63, 64, 128
 _PACKED = 128
+_TRIAL_PRICE = 2.5  # of an error where QPs are tried, in units of lambda (docs/predictive.md)
 
 
 class SequenceEncoder:
@@ -50,42 +51,62 @@ class SequenceEncoder:
     def psnr(self, planes: Planes, height: int, width: int) -> float:
         """PSNR in dB of the frame coded last, (6Y + U + V) / 8 of the visible part."""
         assert self.memory is not None
-        total = 0.0
-        for number, (source, coded) in enumerate(
-            zip(planes, self.memory.pictures[-1], strict=True)
-        ):
-            shift = int(number > 0)
-            rows, columns = -(-height >> shift), -(-width >> shift)
-            error = (source - coded)[..., :rows, :columns].float().square().mean().item()
-            total += (6 if number == 0 else 1) * -10 * math.log10(max(error, 1e-10))
-        return total / 8
+        errors = _errors(planes, self.memory.pictures[-1], (height, width))
+        decibels = [-10 * math.log10(max(error, 1e-10)) for error in errors]
+        return (6 * decibels[0] + decibels[1] + decibels[2]) / 8
 
     def encode(
-        self, planes: Planes, qp: int, kind: int, *, worth: torch.Tensor | None = None
+        self,
+        planes: Planes,
+        qp: int,
+        kind: int,
+        *,
+        worth: torch.Tensor | None = None,
+        others: Sequence[int] = (),
     ) -> list[bytes | None]:
         """Payloads of the layers of one frame, None where there is nothing to write.
 
-        worth: what an error of each place counts, (1, 1, H / 16, W / 16), 1 on average.
+        worth: what an error of each place counts, (1, 1, H / 16, W / 16), 1 on average; others:
+        QPs to try beside `qp`, of which the one is taken that costs least in bits and errors.
         """
         motion, vectors = b"", None
         if kind == KIND_INTRA:
             self.memory = self.field = None
         elif self.sends:
-            assert self.memory is not None
-            self.field = search_motion(
-                _luma8(planes),
-                _luma8(self.memory.pictures[-1]),
-                previous=self.field,
-                weight=motion_weight(qp),
+            motion, vectors = self._motion(planes, qp)
+        coded = {
+            tried: self.coder.encode(
+                planes, tried, kind, memory=self.memory, vectors=vectors, worth=worth
             )
-            rows, columns = vector_grid(self.coder.shown)
-            self.field = _extended(self.field[:rows, :columns], self.field.shape[:2])
-            motion = encode_vectors(self.field[:rows, :columns])
-            vectors = _as_tensor(self.field, self.coder.device)
-        coded = self.coder.encode(
-            planes, qp, kind, memory=self.memory, vectors=vectors, worth=worth
+            for tried in {qp: None, **dict.fromkeys(others)}
+        }
+        taken = qp
+        if len(coded) > 1:
+            taken = min(coded, key=lambda tried: self._cost(coded[tried], planes, qp))
+        self.memory = coded[taken].memory
+        return self._payloads(coded[taken], taken, kind, motion)
+
+    def _motion(self, planes: Planes, qp: int) -> tuple[bytes, torch.Tensor]:
+        """Search the motion from the last coded picture: its bytes and its vectors."""
+        assert self.memory is not None
+        field = search_motion(
+            _luma8(planes),
+            _luma8(self.memory.pictures[-1]),
+            previous=self.field,
+            weight=motion_weight(qp),
         )
-        self.memory = coded.memory
+        rows, columns = vector_grid(self.coder.shown)
+        self.field = _extended(field[:rows, :columns], field.shape[:2])
+        return encode_vectors(field[:rows, :columns]), _as_tensor(self.field, self.coder.device)
+
+    def _cost(self, coded: CodedFrame, planes: Planes, qp: int) -> float:
+        """Bits a pixel and errors, these at the price of lambda of `qp`."""
+        luma, *chroma = _errors(planes, coded.memory.pictures[-1], self.coder.shown)
+        bits = 8 * sum(len(payload or b"") for payload in coded.layers)
+        price = _TRIAL_PRICE * float(qp_lambda(torch.tensor(qp)))
+        return bits / math.prod(self.coder.shown) + price * (6 * luma + sum(chroma)) / 8
+
+    def _payloads(self, coded: CodedFrame, qp: int, kind: int, motion: bytes) -> list[bytes | None]:
         head = bytes([qp | (_INTRA * (kind == KIND_INTRA)) | (_RESET * (kind == KIND_RESET))])
         there = sum(1 << number for number, payload in enumerate(coded.layers) if payload)
         field = b"" if kind == KIND_INTRA or not self.sends else pack_varint(len(motion)) + motion
@@ -271,6 +292,16 @@ def _split(payload: bytes, start: int) -> dict[int, bytes]:
     if layers:
         symbols[layers[-1]] = payload[start:]
     return symbols
+
+
+def _errors(planes: Planes, coded: Planes, shown: tuple[int, int]) -> list[float]:
+    """Mean squared error of the visible part of Y, U and V."""
+    errors = []
+    for number, (source, made) in enumerate(zip(planes, coded, strict=True)):
+        rows, columns = (-(-side >> int(number > 0)) for side in shown)
+        apart = (source - made)[..., :rows, :columns].float()
+        errors.append(apart.square().mean().item())
+    return errors
 
 
 def motion_weight(qp: int) -> float:
