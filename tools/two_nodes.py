@@ -16,9 +16,11 @@ import subprocess
 import sys
 import time
 
-# Both are read when ray is imported, here and by the nodes.
+# Read when ray is imported, here and by the nodes; the last one so that workers get their share of a
+# busy machine.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 from ray.cluster_utils import Cluster  # type: ignore[import-not-found]
 

@@ -26,13 +26,15 @@ from nvc.version import __version__
 AUTO = "auto"
 
 #: Set unless the user has. Nothing is sent to Ray's makers; nothing of Ray's is printed, since it
-#: would go to stdout, where a stream or JSON may be expected.
-_QUIET = {
+#: would go to stdout, where a stream or JSON may be expected. Workers of a cluster of our own get
+#: their share of a busy machine, as processes do: Ray's default leaves them what nobody else wants.
+_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
+    "RAY_worker_niceness": "0",
 }
 
 
@@ -119,7 +121,7 @@ class RayScheduler(WorkerScheduler):
 
 def _connect(address: str) -> tuple[Any, bool]:
     """The module ray, connected; and whether we connected it, or it was."""
-    for name, value in _QUIET.items():
+    for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     found = _running() if address == AUTO else address
     if found is None and "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
