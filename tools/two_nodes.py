@@ -16,8 +16,7 @@ import subprocess
 import sys
 import time
 
-# Read when ray is imported, here and by the nodes; the last one so that workers get their share of a
-# busy machine.
+# Read when ray is imported, here and by the nodes. Workers get an equal share of a busy machine.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
 os.environ.setdefault("RAY_worker_niceness", "0")
