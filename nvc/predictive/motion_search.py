@@ -40,50 +40,88 @@ def _cubic_taps() -> NDArray[np.float32]:
 _TAPS = _cubic_taps()
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
-def _block_error(current, reference, top, left, size, mvx, mvy, taps, limit):
-    """Squared error of one block against the reference moved by (mvx, mvy) / 4."""
-    y0 = top + MARGIN + (mvy >> 2)
-    x0 = left + MARGIN + (mvx >> 2)
+@numba.njit(cache=True, nogil=True, fastmath=True, inline="always")
+def _error_of(current, reference, top, left, size, mvx, mvy, taps, limit, rows):
+    """See _block_error; `size` is known where this is put, so that rows become vectors."""
+    y0 = np.uint64(top + MARGIN + (mvy >> 2))
+    x0 = np.uint64(left + MARGIN + (mvx >> 2))
+    cy, cx = np.uint64(top), np.uint64(left)
     fy, fx = mvy & 3, mvx & 3
+    one, two = np.uint64(1), np.uint64(2)
     total = np.float32(0.0)
-    if fy == 0 and fx == 0:
-        for y in range(size):
+    a, b, c, d = taps[fx, 0], taps[fx, 1], taps[fx, 2], taps[fx, 3]
+    e, f, g, h = taps[fy, 0], taps[fy, 1], taps[fy, 2], taps[fy, 3]
+    if fy != 0 and fx != 0:
+        for y in range(3):
+            ry = y0 + np.uint64(y) - one
             for x in range(size):
-                here, there = current[top + y, left + x], reference[y0 + y, x0 + x]
-                apart = np.float32(here) - np.float32(there)
-                total += apart * apart
-            if total >= limit:
-                return total
-        return total
-    rows = np.empty((size + 3, size), np.float32)
-    for y in range(size + 3):
-        for x in range(size):
-            if fx == 0:
-                rows[y, x] = reference[y0 + y - 1, x0 + x]
-            else:
+                at = x0 + np.uint64(x)
                 rows[y, x] = (
-                    taps[fx, 0] * reference[y0 + y - 1, x0 + x - 1]
-                    + taps[fx, 1] * reference[y0 + y - 1, x0 + x]
-                    + taps[fx, 2] * reference[y0 + y - 1, x0 + x + 1]
-                    + taps[fx, 3] * reference[y0 + y - 1, x0 + x + 2]
+                    a * reference[ry, at - one]
+                    + b * reference[ry, at]
+                    + c * reference[ry, at + one]
+                    + d * reference[ry, at + two]
                 )
     for y in range(size):
-        for x in range(size):
-            if fy == 0:
-                value = rows[y + 1, x]
-            else:
+        yy, ry = cy + np.uint64(y), y0 + np.uint64(y)
+        part = np.float32(0.0)
+        if fx == 0 and fy == 0:
+            for x in range(size):
+                here, there = current[yy, cx + np.uint64(x)], reference[ry, x0 + np.uint64(x)]
+                apart = np.float32(here) - np.float32(there)
+                part += apart * apart
+        elif fy == 0:
+            for x in range(size):
+                at = x0 + np.uint64(x)
                 value = (
-                    taps[fy, 0] * rows[y, x]
-                    + taps[fy, 1] * rows[y + 1, x]
-                    + taps[fy, 2] * rows[y + 2, x]
-                    + taps[fy, 3] * rows[y + 3, x]
+                    a * reference[ry, at - one]
+                    + b * reference[ry, at]
+                    + c * reference[ry, at + one]
+                    + d * reference[ry, at + two]
                 )
-            apart = np.float32(current[top + y, left + x]) - value
-            total += apart * apart
+                apart = np.float32(current[yy, cx + np.uint64(x)]) - value
+                part += apart * apart
+        elif fx == 0:
+            for x in range(size):
+                at = x0 + np.uint64(x)
+                value = (
+                    e * reference[ry - one, at]
+                    + f * reference[ry, at]
+                    + g * reference[ry + one, at]
+                    + h * reference[ry + two, at]
+                )
+                apart = np.float32(current[yy, cx + np.uint64(x)]) - value
+                part += apart * apart
+        else:
+            for x in range(size):
+                at = x0 + np.uint64(x)
+                rows[y + 3, x] = (
+                    a * reference[ry + two, at - one]
+                    + b * reference[ry + two, at]
+                    + c * reference[ry + two, at + one]
+                    + d * reference[ry + two, at + two]
+                )
+            for x in range(size):
+                value = (
+                    e * rows[y, x] + f * rows[y + 1, x] + g * rows[y + 2, x] + h * rows[y + 3, x]
+                )
+                apart = np.float32(current[yy, cx + np.uint64(x)]) - value
+                part += apart * apart
+        total += part
         if total >= limit:
-            return total
+            break
     return total
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _block_error(current, reference, top, left, size, mvx, mvy, taps, limit, rows):
+    """Squared error of one block against the reference moved by (mvx, mvy) / 4.
+
+    Of no meaning but to be too large once it reaches `limit`. rows (19, 16) float32 is written.
+    """
+    if size == 16:
+        return _error_of(current, reference, top, left, 16, mvx, mvy, taps, limit, rows)
+    return _error_of(current, reference, top, left, 8, mvx, mvy, taps, limit, rows)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -129,7 +167,9 @@ def _clip(mv, position, size, length):
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _refine(current, reference, top, left, size, mvx, mvy, cost, known, weight, taps, unit, rounds):
+def _refine(
+    current, reference, top, left, size, mvx, mvy, cost, known, weight, taps, unit, rounds, lines
+):
     """Diamond descent in steps of `unit` quarter samples; returns the best vector and its cost."""
     height, width = current.shape
     for _ in range(rounds):
@@ -144,7 +184,7 @@ def _refine(current, reference, top, left, size, mvx, mvy, cost, known, weight, 
             if rate >= cost:
                 continue
             error = rate + _block_error(
-                current, reference, top, left, size, nx, ny, taps, cost - rate
+                current, reference, top, left, size, nx, ny, taps, cost - rate, lines
             )
             if error < cost:
                 cost, bx, by = error, nx, ny
@@ -165,22 +205,32 @@ def _coarse_search(current, reference):
             top, left = r * _COARSE_BLOCK, c * _COARSE_BLOCK
             bottom, right = min(top + _COARSE_BLOCK, height), min(left + _COARSE_BLOCK, width)
             # No more than where nothing moves, so that most places are left after a row or two.
-            best = np.int64(1)
+            best = np.float32(1)
             for y in range(top, bottom):
                 for x in range(left, right):
-                    best += abs(np.int32(current[y, x]) - np.int32(reference[y, x]))
+                    best += abs(np.float32(current[y, x]) - np.float32(reference[y, x]))
             for dy in range(-_COARSE_REACH, _COARSE_REACH + 1):
                 if top + dy < 0 or bottom + dy > height:
                     continue
                 for dx in range(-_COARSE_REACH, _COARSE_REACH + 1):
                     if left + dx < 0 or right + dx > width:
                         continue
-                    total = np.int64(8 * (abs(dx) + abs(dy) > 0) + abs(dx) + abs(dy))
+                    total = np.float32(8 * (abs(dx) + abs(dy) > 0) + abs(dx) + abs(dy))
                     for y in range(top, bottom):
-                        for x in range(left, right):
-                            total += abs(
-                                np.int32(current[y, x]) - np.int32(reference[y + dy, x + dx])
-                            )
+                        cy, ry = np.uint64(y), np.uint64(y + dy)
+                        cx, rx = np.uint64(left), np.uint64(left + dx)
+                        part = np.float32(0.0)
+                        if right - left == _COARSE_BLOCK:  # a length the compiler knows
+                            for x in range(_COARSE_BLOCK):
+                                a = current[cy, cx + np.uint64(x)]
+                                b = reference[ry, rx + np.uint64(x)]
+                                part += abs(np.float32(a) - np.float32(b))
+                        else:
+                            for x in range(right - left):
+                                a = current[cy, cx + np.uint64(x)]
+                                b = reference[ry, rx + np.uint64(x)]
+                                part += abs(np.float32(a) - np.float32(b))
+                        total += part
                         if total >= best:
                             break
                     if total < best:
@@ -196,6 +246,7 @@ def _search(current, reference, coarse, previous, weight, taps, field, begin):
     rows, columns = field.shape[0], field.shape[1]
     candidates = np.zeros((12, 2), np.int64)
     known = np.zeros((4, 2), np.int64)
+    lines = np.empty((19, 16), np.float32)
     for r in range(0, rows, 2):
         for c in range(0, columns, 2):
             top, left = (begin + r) * BLOCK, c * BLOCK
@@ -222,14 +273,14 @@ def _search(current, reference, coarse, previous, weight, taps, field, begin):
                 ny = _clip(candidates[k, 1], top, size, height)
                 rate = np.float32(weight * _vector_bits(nx, ny, known))
                 error = rate + _block_error(
-                    current, reference, top, left, size, nx, ny, taps, cost - rate
+                    current, reference, top, left, size, nx, ny, taps, cost - rate, lines
                 )
                 if error < cost:
                     cost, mvx, mvy = error, nx, ny
             for unit, rounds in ((4, 16), (2, 2), (1, 2)):
                 mvx, mvy, cost = _refine(
                     current, reference, top, left, size, mvx, mvy, cost, known, weight, taps,
-                    unit, rounds,
+                    unit, rounds, lines,
                 )  # fmt: skip
             for k in range(4):
                 field[r + k // 2, c + k % 2, 0] = mvx
@@ -252,14 +303,14 @@ def _search(current, reference, coarse, previous, weight, taps, field, begin):
                     ny = _clip(candidates[q, 1], stop, BLOCK, height)
                     rate = np.float32(weight * _vector_bits(nx, ny, known))
                     error = rate + _block_error(
-                        current, reference, stop, sleft, BLOCK, nx, ny, taps, best - rate
+                        current, reference, stop, sleft, BLOCK, nx, ny, taps, best - rate, lines
                     )
                     if error < best:
                         best, bx, by = error, nx, ny
                 for unit, rounds in ((4, 4), (2, 1), (1, 1)):
                     bx, by, best = _refine(
                         current, reference, stop, sleft, BLOCK, bx, by, best, known, weight,
-                        taps, unit, rounds,
+                        taps, unit, rounds, lines,
                     )  # fmt: skip
                 split[k] = bx, by
                 split_cost += best
