@@ -6,6 +6,7 @@ nvc.predictive.sequence lays them out. Encoding looks no frame ahead.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -172,13 +173,12 @@ class PredictiveCodec:
                     decoder.recall(before)
                 yield to_frame(decoder.decode(number, parts, layers), info, number)
 
-        size = info.width * info.height * (3 if info.bit_depth == 8 else 6) // 2
         yield from side_by_side(
             _jobs(units, info, layers),
             work,
             lanes=lanes if str(device) == "cpu" else 1,
             ahead=_JOBS_AHEAD,
-            keeps=max(4, _KEPT_BYTES // size),
+            keeps=max(4, _KEPT_BYTES // _frame_bytes(info)),
         )
 
 
@@ -189,8 +189,12 @@ def encode_lanes(options: EncodeOptions, info: VideoInfo) -> int:
     """
     if not isinstance(_control(options, info), ConstantQp):
         return 1
-    size = info.width * info.height * (3 if info.bit_depth == 8 else 6)
-    return max(1, min(torch.get_num_threads(), _READ_BYTES // (size * options.gop)))
+    return max(1, min(torch.get_num_threads(), _READ_BYTES // (_frame_bytes(info) * options.gop)))
+
+
+def _frame_bytes(info: VideoInfo) -> int:
+    """Bytes of the samples of a frame."""
+    return sum(map(math.prod, info.plane_shapes())) * (1 if info.bit_depth == 8 else 2)
 
 
 def _jobs(
