@@ -3,6 +3,8 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -140,6 +142,23 @@ def test_parts_that_cannot_be_meant_are_refused():
         with pytest.raises(UsageError, match=message):
             call()
     assert set(FRAMEWISE) <= set(METHODS)
+
+
+def test_the_fast_preset_decodes_with_a_third_of_the_arithmetic():
+    """At 1080p and 1.5 M values, where decoding is bound by it."""
+    info = replace(make_clip(1)[1], height=1080, width=1920)
+    macs = []
+    for preset in ("best", "fast"):
+        changed = fit_defaults("inr", preset=preset).get("network")
+        config = nearest_width(network_for("inr", info, changed=changed), 132, 1_500_000)
+        cells, total = math.prod(config.grid), 0
+        for kernel, stride, pair in zip(
+            config.kernels, config.strides, pairwise(config.channels), strict=True
+        ):
+            total += cells * math.prod(pair) * (kernel * stride) ** 2
+            cells *= stride**2
+        macs.append(total)
+    assert macs[1] < 0.35 * macs[0]
 
 
 def test_a_planes_head_gives_way_where_planes_are_not_420():

@@ -87,10 +87,11 @@ METHODS = {
     ),
 }
 
-# What a preset changes in the fit of the project's own method.
+# What a preset changes in the fit of the project's own method. "fast" has narrow upper stages too,
+# which cost 0.1 to 0.3 dB and make a frame in a third of the time.
 PRESETS: dict[str, dict[str, Any]] = {
     "best": {},
-    "fast": {"epochs": 60},
+    "fast": {"epochs": 60, "network": {"reduction_percent": 200}},
 }
 
 
