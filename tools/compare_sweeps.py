@@ -3,9 +3,7 @@
     python tools/compare_sweeps.py ONE OTHER...
 
 Compares every other folder with the first: the lines of results.jsonl by key, the kept files by
-SHA-256, every figure that does not depend on time. x264's files vary by a few bytes from run to
-run: how many differ, and by how much, is told apart; --strict counts them as others. Exit code 1
-where anything else differs.
+SHA-256, every figure that does not depend on time. Exit code 1 where anything differs.
 """
 
 from __future__ import annotations
@@ -57,7 +55,6 @@ def main() -> int:
     """0 when all are the same."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folders", nargs="+", type=Path)
-    parser.add_argument("--strict", action="store_true", help="x264 too has to be the same")
     args = parser.parse_args()
     first, *others = args.folders
     mine, wrong = read(first)
@@ -67,23 +64,14 @@ def main() -> int:
         theirs, wrong = read(folder)
         wrong += [f"{key} is missing" for key in sorted(mine.keys() - theirs.keys())]
         wrong += [f"{key} is not in {first}" for key in sorted(theirs.keys() - mine.keys())]
-        same, varied = 0, []
+        same = 0
         for key in mine.keys() & theirs.keys():
             differ = differences(first, mine[key], folder, theirs[key])
-            if not differ:
-                same += 1
-            elif mine[key]["label"].startswith("x264") and not args.strict:
-                varied.append(differ)
-            else:
+            if differ:
                 title = " ".join(str(mine[key][name]) for name in ("sequence", "label", "rate"))
                 wrong.append(f"{title}: {differ}")
+            same += not differ
         print(f"{folder}: {len(theirs)} points, {same} the same byte for byte and figure by figure")
-        if varied:
-            bytes_apart = max(abs(a - b) for a, b in (one.get("bytes", (0, 0)) for one in varied))
-            apart = max(abs(a - b) for a, b in (one.get("psnr_yuv", (0, 0)) for one in varied))
-            print(
-                f"  {len(varied)} of x264 vary, by {bytes_apart} bytes and {apart:.4f} dB at most"
-            )
         for line in wrong:
             print(f"  {line}")
         bad = bad or bool(wrong)
