@@ -185,11 +185,13 @@ def main() -> None:
     parser.add_argument("--clips", type=Path, required=True, help="folder the clips are in")
     parser.add_argument("--out", type=Path, required=True, help="JSON lines; appended to")
     parser.add_argument("--only", action="append", help="run these variants only")
+    parser.add_argument("--clip", action="append", help="use these clips only")
     parser.add_argument("--keep", type=Path, help="folder for the clips and the files")
     parser.add_argument("--seconds", type=float, help="in place of the plan's seconds")
     args = parser.parse_args()
     torch.set_num_threads(1)
     plan = yaml.safe_load(args.plan.read_text(encoding="utf-8"))
+    clips = [clip for clip in plan["clips"] if not args.clip or clip["name"] in args.clip]
     done = set()
     if args.out.exists():
         lines = args.out.read_text().splitlines()
@@ -197,7 +199,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        paths = {clip["name"]: prepare(clip, args.clips, folder) for clip in plan["clips"]}
+        paths = {clip["name"]: prepare(clip, args.clips, folder) for clip in clips}
         for name, variant in plan["variants"].items():
             if args.only and name not in args.only:
                 continue
@@ -205,7 +207,7 @@ def main() -> None:
             variant["name"] = name
             variant["fit"] = {**plan.get("base", {}).get("fit", {}), **variant.get("fit", {})}
             variant["seconds"] = args.seconds or variant.get("seconds", plan["seconds"])
-            for clip in plan["clips"]:
+            for clip in clips:
                 if (name, clip["name"], variant["seconds"]) in done:
                     continue
                 row = {"variant": name, "clip": clip["name"], "seconds": variant["seconds"]}
