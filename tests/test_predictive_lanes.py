@@ -23,8 +23,8 @@ def squares(items: Iterator[int]) -> Iterator[tuple[int, int]]:
         seen.append(item)
         if len(seen) > 2:
             time.sleep(0.002 / (1 + item))
-            yield seen.pop(0) ** 2, threading.get_ident()
-    yield from ((item**2, threading.get_ident()) for item in seen)
+            yield seen.pop(0) ** 2, threading.current_thread()
+    yield from ((item**2, threading.current_thread()) for item in seen)
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 3])
@@ -38,7 +38,7 @@ def test_groups_have_threads_of_their_own_and_leave_those_of_torch_alone() -> No
     threads = torch.get_num_threads()
     found = list(side_by_side(grouped(12, 4), squares, lanes=2, ahead=5, keeps=2))
     assert len({thread for _, thread in found}) == 3
-    assert threading.get_ident() not in {thread for _, thread in found}
+    assert threading.current_thread() not in {thread for _, thread in found}
     assert torch.get_num_threads() == threads
 
 
@@ -46,7 +46,7 @@ def test_what_is_no_gain_runs_in_the_callers_thread() -> None:
     """One group, and a group too long to be kept."""
     for count, size in ((4, 4), (40, 30)):
         found = list(side_by_side(grouped(count, size), squares, lanes=2, ahead=5, keeps=2))
-        assert {thread for _, thread in found} == {threading.get_ident()}
+        assert {thread for _, thread in found} == {threading.current_thread()}
         assert len(found) == count
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from nvc.errors import StreamError
 from nvc.nn.planes import enlarge_planes, pack_planes, shrink_planes
 from nvc.predictive.level import History, Level, Prediction, qp_lambda
 from nvc.predictive.network import KIND_INTRA, Memory, Planes, PredictiveNetwork
+from nvc.predictive.rounding import PRICES, choose
 from nvc.predictive.scales import (
     SKIP_BELOW,
     checkerboard,
@@ -31,12 +31,6 @@ from nvc.predictive.scales import (
     magnitude_code,
     rounded,
 )
-
-_LARGEST = 1 << 20  # symbols are held to this
-_COSTED = 31  # symbols above this are rounded plainly
-# What a squared error is worth in bits, in units of lambda: more than 1, since later frames refer
-# to this one; coarser scales count as the training loss weighs them (measured, docs/predictive.md).
-_PRICES = {1: 5.6, 4: 1.1, 8: 2.2}
 
 
 @dataclass
@@ -188,7 +182,7 @@ class LayerCoder:
             history.past, history.average, history.coarse, history.motion
         )
         self.tables = gaussian_tables()
-        self.price = _PRICES[level.config.shrink] * float(qp_lambda(qp))
+        self.price = PRICES[level.config.shrink] * float(qp_lambda(qp))
 
     def encode(self, residual: Tensor, worth: Tensor | None) -> tuple[bytes, Tensor, Tensor]:
         """Residual (1, latent, h, w) -> (payload, decoded residual, symbols)."""
@@ -244,18 +238,8 @@ class LayerCoder:
         return mean
 
     def _symbols(self, unit: Tensor, index: Tensor, price: Tensor) -> Tensor:
-        """Rounded symbols, each one nearer to zero where that saves more bits than it costs."""
-        k = unit.round().masked_fill(index < SKIP_BELOW, 0).clamp(-_LARGEST, _LARGEST)
-        at = k.abs().gt(0).nonzero(as_tuple=True)
-        size = k[at].abs()
-        code = size.clamp(max=_COSTED).long()
-        table = index[at].long()
-        costs = _code_lengths().to(k.device)
-        saved = costs[table, code] - costs[table, code - 1]
-        step = self.step[:, :, 0, 0][at[0], at[1]]
-        harm = price[0, 0, at[2], at[3]] * step.square() * (2 * (unit[at].abs() - size) + 1)
-        k[at] -= k[at].sign() * (saved > harm) * (size <= _COSTED)
-        return k
+        chosen = choose(unit, index, self.step, price)
+        return chosen.masked_fill(index < SKIP_BELOW, 0)
 
     def _take(self, k: Tensor, index: Tensor, half: int) -> tuple[np.ndarray, np.ndarray]:
         at = self.positions[half]
@@ -269,23 +253,6 @@ class LayerCoder:
         whole[at] = symbols
         k = torch.from_numpy(whole).view(self.shape).to(self.coder.device)
         return k, symbols
-
-
-@lru_cache(maxsize=1)
-def _code_lengths() -> Tensor:
-    """Bits of the symbol of each magnitude under each table, (64, _COSTED + 1) float32."""
-    tables = gaussian_tables()
-    rows = torch.empty(len(tables), _COSTED + 1)
-    for number in range(len(tables)):
-        start, size = int(tables.starts[number]), int(tables.sizes[number])
-        centre = -int(tables.offsets[number])
-        bits = torch.from_numpy(tables.costs[start : start + size + 1].astype(np.float32)) / 16
-        for magnitude in range(_COSTED + 1):
-            inside = centre + magnitude < size
-            # Past the table's end an escape: its own code, a sign, an Exp-Golomb code.
-            beyond = 2 * math.log2(1 + max(0, centre + magnitude - size + 1)) + 2
-            rows[number, magnitude] = bits[centre + magnitude] if inside else bits[size] + beyond
-    return rows
 
 
 def _checksum(*halves: np.ndarray) -> bytes:

@@ -17,15 +17,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nvc.nn.blocks import KNOT_COUNT, QP_COUNT, Pointwise, QpGain, QpTable, stack, ste_round
+from nvc.nn.blocks import KNOT_COUNT, QP_COUNT, Pointwise, QpGain, QpTable, stack
 from nvc.nn.planes import PACKED_CHANNELS
 from nvc.predictive.config import LevelConfig
+from nvc.predictive.rounding import PRICES, choose
 from nvc.predictive.scales import (
     ScaleNet,
     checkerboard,
     coded,
     first_half_codes,
     magnitude_code,
+    rounded,
 )
 
 LAMBDA_FIRST = 16384.0  # lambda at QP 0, on MSE of [0, 1] samples and bits per pixel
@@ -195,26 +197,32 @@ class Level(nn.Module):
     def quantise(
         self, residual: Tensor, history: History, qp: Tensor, inter: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Training pass of the two-step quantiser.
+        """Training pass of the two-step quantiser, with the encoder's choice of symbols.
 
-        Returns the decoded residual (straight-through), the symbols k, the symbols with uniform
-        noise in place of rounding (for the rate), and the unrounded table index.
+        Returns the decoded residual (straight-through), the symbols k, the symbols for the rate
+        (those of skipped places as if they were coded, so that a place may leave the skip), and the
+        unrounded table index.
         """
         step = self.step(qp, inter)
         mask = checkerboard(*residual.shape[1:], residual.device)
         residual = residual.float()
         shared = self.scales.prepare(history.past, history.average, history.coarse, history.motion)
+        price = (PRICES[self.config.shrink] * qp_lambda(qp))[:, None, None, None]
 
-        unit = residual / step
         index = self.index(shared, None, history, qp, step=0) * mask
-        k_first = ste_round(unit) * mask * coded(index)
+        first = _chosen(residual / step * mask, index, step, price)
+        k_first = first * coded(index)
         mean = self.second_mean(k_first * step, mask)
-        unit_second = (residual - mean) / step * (1 - mask)
-        first = first_half_codes(magnitude_code(k_first), mask)
-        index = index + self.index(shared, first, history, qp, step=1) * (1 - mask)
-        k = k_first + ste_round(unit_second) * coded(index)
-        noisy = unit * mask + unit_second + torch.rand_like(unit) - 0.5
-        return mean + k * step, k, noisy, index
+        known = first_half_codes(magnitude_code(k_first), mask)
+        index = index + self.index(shared, known, history, qp, step=1) * (1 - mask)
+        second = _chosen((residual - mean) / step * (1 - mask), index, step, price)
+        k = k_first + second * coded(index)
+        return mean + k * step, k, first + second, index
+
+
+def _chosen(unit: Tensor, index: Tensor, step: Tensor, price: Tensor) -> Tensor:
+    """The encoder's symbols with the gradient of the identity."""
+    return unit + (choose(unit, rounded(index.detach()), step.detach(), price) - unit).detach()
 
 
 def _start_steps(config: LevelConfig) -> Tensor:

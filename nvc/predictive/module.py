@@ -3,8 +3,8 @@
     L = mean over frames of (bits / pixel + lambda(QP) * D) * sqrt(256 / lambda)
 
 with D = (6 MSE_Y + MSE_U + MSE_V) / 8 of the full picture plus a small share for every coarser
-scale, so that these stay pictures. Bits are of symbols with uniform noise under the integer tables'
-model; distortion is of rounded symbols, straight-through. Every sample of a batch has its own QP.
+scale, so that these stay pictures. Bits and distortion are of the symbols the encoder would choose,
+under the integer tables' model, straight-through. Every sample of a batch has its own QP.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from nvc.predictive.checkpoint import load_network
 from nvc.predictive.config import ReferenceForm, size_config
 from nvc.predictive.level import qp_lambda
 from nvc.predictive.network import FrameResult, PredictiveNetwork, block_transform
+from nvc.predictive.scales import coded
 from nvc.weights import by_name
 
 _SLOW = (".transform.", ".inverse.")  # orthonormal at the start: small steps keep them useful
@@ -142,9 +143,10 @@ class PredictiveModule(lightning.LightningModule):
         pixels = 64.0 * result.sources[-1].shape[-2] * result.sources[-1].shape[-1]
         bits, errors = [], []
         for number in range(len(result.sources)):
-            scale = index_scale(result.index[number])
-            spent = gaussian_bits(result.noisy[number], scale)
-            bits.append(spent.sum(dim=(1, 2, 3)) / pixels)
+            index, symbols = result.index[number], result.symbols[number]
+            spent = gaussian_bits(symbols, index_scale(index))
+            skipped = (1 - coded(index)) * (symbols.detach() == 0)
+            bits.append((spent * (1 - skipped)).sum(dim=(1, 2, 3)) / pixels)
             error = (result.pictures[number] - result.sources[number]).square()
             area = 64.0 * error.shape[-2] * error.shape[-1]
             errors.append(error.sum(dim=(1, 2, 3)) / area)

@@ -71,7 +71,7 @@ class FrameResult:
 
     pictures: list[Tensor]  # x_hat packed at stride 8 of its scale
     sources: list[Tensor]  # the source, likewise
-    noisy: list[Tensor]  # symbols with uniform noise, for the rate
+    symbols: list[Tensor]  # for the rate; see Level.quantise
     index: list[Tensor]  # unrounded table index
     memory: Memory
 
@@ -230,7 +230,7 @@ class PredictiveNetwork(nn.Module):
             kind[reset] = KIND_RESET
         inter = (kind != KIND_INTRA).long()
         sources: list[Tensor] = []
-        noisy: list[Tensor] = []
+        symbols: list[Tensor] = []
         index: list[Tensor] = []
 
         def code(number: int, given: Prediction, history: History) -> tuple[Tensor, Tensor]:
@@ -238,7 +238,7 @@ class PredictiveNetwork(nn.Module):
             sources.append(pack_planes(shrink_planes(source, level.config.shrink)))
             residual = level.analyse(sources[-1], given, qp, inter)
             residual, k, *rate = level.quantise(residual, history, qp, inter)
-            noisy.append(rate[0])
+            symbols.append(rate[0])
             index.append(rate[1])
             if drop_finest is not None and number == len(self.levels) - 1:
                 keep = (~drop_finest).float().view(-1, 1, 1, 1)
@@ -247,7 +247,7 @@ class PredictiveNetwork(nn.Module):
 
         size = (source[0].shape[-2], source[0].shape[-1])
         pictures, after = self.run(qp, kind, size, code, memory=memory, vectors=vectors)
-        return FrameResult(pictures, sources, noisy, index, after)
+        return FrameResult(pictures, sources, symbols, index, after)
 
     def check_exact(self) -> None:
         """Raise ValueError if the integer scale path of any scale could leave exact numbers."""

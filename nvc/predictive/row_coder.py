@@ -16,9 +16,10 @@ from torch import Tensor
 from nvc.entropy import rans
 from nvc.errors import StreamError, UsageError
 from nvc.predictive import index_kernels
-from nvc.predictive.frame_coder import FrameCoder, LayerCoder, _checksum, _code_lengths
+from nvc.predictive.frame_coder import FrameCoder, LayerCoder, _checksum
 from nvc.predictive.inference import RowLevel, RowNetwork, RowPrediction, shrunk, supports
 from nvc.predictive.network import Planes, PredictiveNetwork
+from nvc.predictive.rounding import code_lengths
 from nvc.predictive.scales import SKIP_BELOW
 
 _prepared: WeakKeyDictionary[PredictiveNetwork, dict[torch.dtype, RowNetwork]] = WeakKeyDictionary()
@@ -136,7 +137,7 @@ class RowLayerCoder(LayerCoder):
 @lru_cache(maxsize=1)
 def _costs() -> np.ndarray:
     """Bits of every magnitude under every table."""
-    return _code_lengths().numpy()
+    return code_lengths().numpy()
 
 
 class RowCoder(FrameCoder):
