@@ -69,6 +69,7 @@ class PictureSpace:
     ) -> torch.Tensor:
         """(B,) mean squared error of RGB in [0, 1] a frame; weight: 0 leaves a place out."""
         error = self.cut(output, target) - target
+        places: torch.Tensor | float
         if weight is not None:
             error = error * weight
             places = weight.sum(dim=(1, 2, 3)).clamp(min=1)
