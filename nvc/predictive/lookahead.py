@@ -33,8 +33,10 @@ SHRINK = 2  # motion is searched in pictures of half the size
 CELL = SHRINK * VECTOR_BLOCK  # samples of the picture a cell of importance is wide
 AHEAD = 32  # frames
 # How far the QP of a frame and the price of an error in a place follow their importance; 1 would be
-# lambda in proportion to it. OFFSET keeps the rate of a QP about where it is without (measured).
+# lambda in proportion to it. OFFSET keeps the rate of a QP about where it is without (measured); it
+# doubles from the middle to the last QP, so that the smallest rates can still be had.
 STRENGTH, PLACE_STRENGTH, OFFSET = 0.7, 0.6, 12.0
+_MIDDLE = 32
 _MOTION_WEIGHT = 60.0
 _QPS_PER_HALVING = (QP_COUNT - 1) / math.log2(LAMBDA_FIRST / LAMBDA_LAST)
 
@@ -136,6 +138,7 @@ def plan(links: Sequence[Link], qp: int, size: tuple[int, int]) -> tuple[float, 
     """
     distortion = 1 / (2 * math.log(2) * float(qp_lambda(torch.tensor(qp))))
     cells = np.log2(importance(links, distortion, (size[0] // CELL, size[1] // CELL)))
-    change = OFFSET - STRENGTH * _QPS_PER_HALVING * float(cells.mean())
+    offset = OFFSET * (1 + max(0, qp - _MIDDLE) / (QP_COUNT - 1 - _MIDDLE))
+    change = offset - STRENGTH * _QPS_PER_HALVING * float(cells.mean())
     worth = np.exp2(PLACE_STRENGTH * (cells - cells.mean())).astype(np.float32)
     return change, torch.from_numpy(worth)[None, None]
