@@ -1,4 +1,4 @@
-"""Looking ahead: what importance says of made motion, that GOPs stay apart, and what it is worth."""
+"""Looking ahead: what importance says of made motion, and that GOPs stay apart."""
 
 import numpy as np
 import pytest
