@@ -58,7 +58,7 @@ class PredictiveModule(lightning.LightningModule):
         drop_rate: float = 0.0,
         ema: float = 0.999,
         clip: float = 1.0,
-        intra_gain: int = 6,
+        intra_gain: int = 9,
         qp_cycle: tuple[int, ...] = (-8, 3, 3, 3, 0, 3, 3, 3),
         cycle_rate: float = 0.7,
         weights: str | None = None,
