@@ -13,7 +13,7 @@ from predictive_weights import tiny_network, write_weights
 from nvc.cli import main
 from nvc.predictive import frame_coder, synthesis
 from nvc.predictive.frame_coder import FrameCoder
-from nvc.predictive.network import KIND_INTER, KIND_INTRA, Memory
+from nvc.predictive.network import KIND_BI, KIND_INTER, KIND_INTRA, Memory
 from nvc.predictive.planes_io import to_planes
 from nvc.predictive.synthesis import SynthesisGraph, example, onnx_bytes
 from nvc.video.frames import VideoInfo
@@ -22,11 +22,11 @@ INFO = VideoInfo(width=80, height=48, frame_count=2, frame_rate=Fraction(25))
 
 
 def test_the_graph_makes_the_decoders_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the symbols of an intra and an inter frame, what the decoder keeps and shows."""
+    """From the symbols of an intra, an inter and a B frame, what the decoder keeps and shows."""
     network = tiny_network()
     coder = FrameCoder(network, (INFO.height, INFO.width))
-    first, second = (
-        to_planes(frame, INFO, coder.size, torch.zeros(1)) for frame in make_frames(INFO, 2)
+    first, between, second = (
+        to_planes(frame, INFO, coder.size, torch.zeros(1)) for frame in make_frames(INFO, 3)
     )
     vectors = torch.randint(-9, 9, (1, 2, coder.size[0] // 8, coder.size[1] // 8))
     symbols: list[torch.Tensor] = []
@@ -44,28 +44,31 @@ def test_the_graph_makes_the_decoders_pictures(monkeypatch: pytest.MonkeyPatch) 
     expected.append(
         coder.decode(inter.layers, 15, KIND_INTER, memory=expected[0], vectors=vectors).memory
     )
-    assert len(symbols) == 4 and all(k.any() for k in symbols)
 
-    left = SynthesisGraph(network, intra=True)(torch.tensor([12]), *symbols[:2])
-    for mine, theirs in zip(left, _flat(expected[0]), strict=True):
-        assert torch.allclose(mine, theirs, atol=1e-5)
-    left = SynthesisGraph(network, intra=False)(
-        torch.tensor([15]), torch.tensor([12]), *symbols[2:], vectors.float(), *left
-    )
-    for mine, theirs in zip(left, _flat(expected[1]), strict=True):
-        assert torch.allclose(mine, theirs, atol=1e-5)
+    def both(of: list[Memory]) -> dict:
+        return {"memory": of[0], "vectors": vectors, "second": (of[1], -vectors)}
 
+    bi = coder.encode(between, 18, KIND_BI, **both([intra.memory, inter.memory]))
+    expected.append(coder.decode(bi.layers, 18, KIND_BI, **both(expected)).memory)
+    assert len(symbols) == 6 and all(k.any() for k in symbols)
 
-def _flat(memory: Memory) -> list[torch.Tensor]:
-    assert memory.features is not None
-    return [*(plane for planes in memory.pictures for plane in planes), memory.features]
+    qps = [torch.tensor([qp]) for qp in (12, 15, 18)]
+    left = [SynthesisGraph(network, "intra")(qps[0], *symbols[:2])]
+    moved = (vectors.float(), *left[0])
+    left.append(SynthesisGraph(network, "inter")(qps[1], qps[0], *symbols[2:4], *moved))
+    moved += (-vectors.float(), *left[1])
+    left.append(SynthesisGraph(network, "bi")(qps[2], qps[0], qps[1], *symbols[4:], *moved))
+    for mine, memory in zip(left, expected, strict=True):
+        flat = [plane for planes in memory.pictures for plane in planes]
+        for a, b in zip(mine, flat, strict=True):
+            assert torch.allclose(a, b, atol=1e-5)
 
 
 def test_onnxruntime_agrees_with_torch() -> None:
-    """The graph of inter frames, which has all that intra frames have, at sizes not traced."""
+    """The graph of B frames, which has all that the others have, at sizes not traced."""
     pytest.importorskip("onnxscript", reason="needs the extra export")
     runtime = pytest.importorskip("onnxruntime", reason="needs the extra export")
-    graph = SynthesisGraph(tiny_network(), intra=False)
+    graph = SynthesisGraph(tiny_network(), "bi")
     session = runtime.InferenceSession(onnx_bytes(graph, None), providers=["CPUExecutionProvider"])
     assert session.get_modelmeta().custom_metadata_map["padding"] == "32"
     names = [*graph.numbers, *(port.name for port in graph.inputs)]
@@ -80,23 +83,23 @@ def test_onnxruntime_agrees_with_torch() -> None:
             assert torch.allclose(torch.from_numpy(mine), theirs, atol=1e-4)
 
 
-def test_the_command_writes_both_graphs(
+def test_the_command_writes_all_graphs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With a stand-in for the exporter, which takes half a minute."""
     pytest.importorskip("onnxscript", reason="needs the extra export")
     monkeypatch.setattr(
-        synthesis, "onnx_bytes", lambda graph, size: f"{graph.intra} {size}".encode()
+        synthesis, "onnx_bytes", lambda graph, size: f"{graph.name} {size}".encode()
     )
     weights = write_weights(tmp_path / "weights")
     monkeypatch.setenv("NVC_WEIGHTS", str(weights.parent))
     given = ["export", "--onnx", str(tmp_path / "t.onnx"), "--weights", weights.stem]
     assert main(given) == 0
     captured = capsys.readouterr()
-    assert captured.out.count("any multiple of 32") == 2 and captured.err == ""
+    assert captured.out.count("any multiple of 32") == 3 and captured.err == ""
     assert main([*given, "--height", "33", "--width", "64", "-y"]) == 0
-    assert (tmp_path / "t.intra.onnx").read_text() == "True (64, 64)"
-    assert (tmp_path / "t.inter.onnx").read_text() == "False (64, 64)"
+    for name in ("intra", "inter", "bi"):
+        assert (tmp_path / f"t.{name}.onnx").read_text() == f"{name} (64, 64)"
 
 
 @pytest.mark.parametrize(

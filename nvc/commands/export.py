@@ -10,9 +10,9 @@ from nvc.errors import UsageError
 from nvc.files import whole_file
 
 EPILOG = """\
-An ONNX graph is the synthesis of one frame of dhvc: quantised symbols, vectors and what the frame
-before left go in, planes and what the next frame needs come out; docs/export.md has the tensors.
-There are two, of intra and of inter frames, FILE.intra.onnx and FILE.inter.onnx.
+An ONNX graph is the synthesis of one frame of dhvc: quantised symbols, vectors and the planes of
+its references go in, planes come out; docs/export.md has the tensors. There are three, of intra
+frames, of inter frames and of those between two others: FILE.intra.onnx, .inter.onnx, .bi.onnx.
 
   nvc export --onnx dhvc_s.onnx                               any size
   nvc export --onnx dhvc_s.onnx --height 1080 --width 1920    one size, for engines that ask for it
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trace, write, and say in one line (or one JSON object) what was written."""
-    outs = {kind: Path(args.onnx).with_suffix(f".{kind}.onnx") for kind in ("intra", "inter")}
+    outs = {kind: Path(args.onnx).with_suffix(f".{kind}.onnx") for kind in ("intra", "inter", "bi")}
     if Path(args.onnx).suffix != ".onnx":
         raise UsageError(f"--onnx {args.onnx}: the name must end in .onnx")
     for out in outs.values():
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     size = None
     if args.height is not None:
         size = (-(-args.height // padding) * padding, -(-args.width // padding) * padding)
-    made = {kind: onnx_bytes(SynthesisGraph(network, intra=kind == "intra"), size) for kind in outs}
+    made = {kind: onnx_bytes(SynthesisGraph(network, kind), size) for kind in outs}
     for kind, out in outs.items():
         with whole_file(out, overwrite=args.overwrite) as file:
             file.write(made[kind])

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 QP_COUNT = 64
 KNOT_SPACING = 9  # knots at QP 0, 9, ..., 63: 64 QPs share 8 trained rows
 KNOT_COUNT = 63 // KNOT_SPACING + 1
+FRAME_FORMS = 3  # intra; inter; inter between two frames
 
 
 class Pointwise(nn.Module):
@@ -53,31 +54,31 @@ def stack(channels: int, count: int) -> nn.Sequential:
 
 
 class QpTable(nn.Module):
-    """A vector per (frame type, QP), linear between knots 9 QPs apart: (B,) -> (B, C, 1, 1).
+    """A vector per (frame form, QP), linear between knots 9 QPs apart: (B,) -> (B, C, 1, 1).
 
     Sharing knots trains all 64 QPs from the few that a batch visits.
     """
 
     def __init__(self, channels: int, *, start: Tensor | None = None) -> None:
         super().__init__()
-        self.knots = nn.Parameter(torch.zeros(2, KNOT_COUNT, channels))
+        self.knots = nn.Parameter(torch.zeros(FRAME_FORMS, KNOT_COUNT, channels))
         if start is not None:  # (KNOT_COUNT, channels) or (channels,)
             with torch.no_grad():
                 self.knots.add_(start)
 
-    def forward(self, qp: Tensor, inter: Tensor) -> Tensor:
-        """qp (B,) int64 in 0..63; inter (B,) int64, 0 intra and 1 inter."""
+    def forward(self, qp: Tensor, form: Tensor) -> Tensor:
+        """qp (B,) int64 in 0..63; form (B,) int64 under FRAME_FORMS."""
         low = torch.div(qp, KNOT_SPACING, rounding_mode="floor").clamp(max=KNOT_COUNT - 2)
         part = ((qp - low * KNOT_SPACING).to(self.knots.dtype) / KNOT_SPACING)[:, None]
-        rows = self.knots[inter, low] * (1 - part) + self.knots[inter, low + 1] * part
+        rows = self.knots[form, low] * (1 - part) + self.knots[form, low + 1] * part
         return rows[:, :, None, None]
 
 
 class QpGain(QpTable):
-    """Per-channel positive gain exp(table[type, QP]) applied to features."""
+    """Per-channel positive gain exp(table[form, QP]) applied to features."""
 
-    def scale(self, x: Tensor, qp: Tensor, inter: Tensor) -> Tensor:
-        return x * self(qp, inter).exp().to(x.dtype)
+    def scale(self, x: Tensor, qp: Tensor, form: Tensor) -> Tensor:
+        return x * self(qp, form).exp().to(x.dtype)
 
 
 def ste_round(x: Tensor) -> Tensor:

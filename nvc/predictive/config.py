@@ -48,14 +48,12 @@ class PredictiveConfig:
     """The whole network: levels from coarse (stride 64) to fine (stride 16).
 
     levels: of inter frames; intra: of intra frames, which are few, so these may be deeper.
-    recurrent: the finest scale hands its last features to the next frame, beside the picture.
     """
 
     name: str
     levels: tuple[LevelConfig, ...]
     intra: tuple[LevelConfig, ...]
     reference: ReferenceForm = "sent"
-    recurrent: bool = True
 
     def __post_init__(self) -> None:
         if self.reference not in REFERENCE_FORMS:

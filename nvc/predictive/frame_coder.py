@@ -22,7 +22,7 @@ from nvc.entropy.tables import gaussian_tables
 from nvc.errors import StreamError
 from nvc.nn.planes import enlarge_planes, pack_planes, shrink_planes
 from nvc.predictive.level import History, Level, Prediction, qp_lambda
-from nvc.predictive.network import KIND_INTRA, Memory, Planes, PredictiveNetwork
+from nvc.predictive.network import Memory, Planes, PredictiveNetwork, Second, frame_form
 from nvc.predictive.rounding import PRICES, choose
 from nvc.predictive.scales import (
     SKIP_BELOW,
@@ -84,25 +84,29 @@ class FrameCoder:
         *,
         memory: Memory | None = None,
         vectors: Tensor | None = None,
+        second: Second | None = None,
         worth: Tensor | None = None,
     ) -> CodedFrame:
         """Code padded planes in [0, 1], Y (1,1,H,W), U, V (1,1,H/2,W/2).
 
-        worth: what an error of each place counts, (1, 1, any grid), 1 on average.
+        memory, vectors, second: as PredictiveNetwork.run has them; worth: what an error of each
+        place counts, (1, 1, any grid), 1 on average.
         """
         qps, kinds = self._scalars(qp, kind)
-        inter = (kinds != KIND_INTRA).long()
+        form = frame_form(kinds)
         payloads: list[bytes | None] = []
 
         def code(number: int, given: Prediction, history: History) -> tuple[Tensor, Tensor]:
             level = self.network.bank(memory is None)[number]
-            residual = self._residual(level, source, given, qps, inter)
+            residual = self._residual(level, source, given, qps, form)
             coder = self.layer_coder(self, level, history, qps, kinds)
             payload, residual, k = coder.encode(residual, worth)
             payloads.append(payload)
             return residual, k
 
-        _, after = self.network.run(qps, kinds, self.size, code, memory=memory, vectors=vectors)
+        _, after = self.network.run(
+            qps, kinds, self.size, code, memory=memory, vectors=vectors, second=second
+        )
         return CodedFrame(payloads, after.pictures[-1], after)
 
     @torch.inference_mode()
@@ -114,6 +118,7 @@ class FrameCoder:
         *,
         memory: Memory | None = None,
         vectors: Tensor | None = None,
+        second: Second | None = None,
         layers: int | None = None,
     ) -> DecodedFrame:
         """Decode a frame from the payloads of its layers; None where one is lost.
@@ -137,7 +142,14 @@ class FrameCoder:
             return zeros.to(self.dtype), zeros
 
         pictures, after = self.network.run(
-            qps, kinds, self.size, code, memory=memory, vectors=vectors, layers=layers
+            qps,
+            kinds,
+            self.size,
+            code,
+            memory=memory,
+            vectors=vectors,
+            second=second,
+            layers=layers,
         )
         shown = after.pictures[-1]
         shrink = self.network.config.levels[len(pictures) - 1].shrink
@@ -146,11 +158,11 @@ class FrameCoder:
         return DecodedFrame(shown, after, used)
 
     def _residual(
-        self, level: Level, source: Planes, given: Prediction, qp: Tensor, inter: Tensor
+        self, level: Level, source: Planes, given: Prediction, qp: Tensor, form: Tensor
     ) -> Tensor:
         """What is left of the source after the prediction, (1, latent, h, w)."""
         x = pack_planes(shrink_planes(source, level.config.shrink))
-        return level.analyse(x, given, qp, inter)
+        return level.analyse(x, given, qp, form)
 
     def halves(self, *shape: int) -> tuple[Tensor, np.ndarray, np.ndarray]:
         """The checkerboard of (C, H, W) symbols and the flat positions of its two halves."""
@@ -175,7 +187,7 @@ class LayerCoder:
     ) -> None:
         self.coder, self.level, self.history = coder, level, history
         self.qp = qp
-        self.step = level.step(qp, (kind != KIND_INTRA).long())
+        self.step = level.step(qp, frame_form(kind))
         self.shape = history.past.shape  # (1, latent, h, w)
         self.mask, *self.positions = coder.halves(*self.shape[1:])
         self.shared = level.scales.prepare(

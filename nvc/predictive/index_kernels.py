@@ -52,6 +52,16 @@ def gather(codes, at, out):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
+def gather_mean(codes, at, out):  # type: ignore[no-untyped-def]
+    """As gather, and the mean of that and what out held, rounded down."""
+    for c in range(codes.shape[0]):
+        source, target = codes[c], out[c]
+        for i in range(len(at)):
+            total = np.int16(source[at[i]]) + np.int16(target[i]) + 128
+            target[i] = np.int8((total >> 1) - 128)
+
+
+@numba.njit(nogil=True, cache=True)
 def spread_out(codes, out):  # type: ignore[no-untyped-def]
     """codes (C, h, w) uint8 repeated over out (C, H, W) int8, less 128."""
     down, across = out.shape[1] // codes.shape[1], out.shape[2] // codes.shape[2]

@@ -25,9 +25,18 @@ from nvc.nn.planes import CHROMA_GAIN, LUMA_GAIN, PACKED_CHANNELS
 from nvc.predictive import index_kernels, plane_kernels
 from nvc.predictive.level import History, Level
 from nvc.predictive.motion import VECTOR_BLOCK, motion_codes
-from nvc.predictive.network import Coder, Memory, Planes, PredictiveNetwork
-from nvc.predictive.scales import KIND_INTER, ScaleNet, _int8
+from nvc.predictive.network import (
+    Coder,
+    Memory,
+    Planes,
+    PredictiveNetwork,
+    Second,
+    frame_form,
+    reference_qp,
+)
+from nvc.predictive.scales import ScaleNet, _int8, uses_statistics
 
+Origins = list[tuple[Memory, NDArray[np.int32]]]
 _OFFSET = 128  # activations and codes are int8 less this
 
 
@@ -131,40 +140,34 @@ class RowLevel:
             assert made.bias is not None
             made.exact, made.bias = made.exact * samples, made.bias * samples
 
-    def step(self, qp: Tensor, inter: Tensor) -> Tensor:
+    def step(self, qp: Tensor, form: Tensor) -> Tensor:
         """Level.step."""
-        return self.level.step(qp, inter)
+        return self.level.step(qp, form)
 
     def predict(
-        self, reference: Planes, base: Planes | None, past: tuple[Tensor, NDArray] | None,
-        coarse: Tensor | None, grid: tuple[int, int], *,
-        qp: Tensor, inter: Tensor, past_qp: Tensor,
+        self, reference: Planes, base: Planes | None, coarse: Tensor | None,
+        grid: tuple[int, int], *, qp: Tensor, form: Tensor, past_qp: Tensor,
     ) -> RowPrediction:  # fmt: skip
-        """Level.predict; past: features (1, fine, h, w) and the vectors they move by.
+        """Level.predict of planes.
 
         coarse: rows of the coarser scale's features, at half the grid (h, w) of latents.
         """
         height, width = (side * self.down for side in grid)
-        fine_width, inputs = self.config.fine_width, self.fine_in.exact.shape[0]
-        rows = torch.empty(height * width, inputs, dtype=self.dtype)
+        fine_width = self.config.fine_width
+        rows = torch.empty(height * width, 2 * PACKED_CHANNELS, dtype=self.dtype)
         into = as_array(rows)
         plane_kernels.pack(*arrays(reference), into, 0)
         if base is None:
-            rows[:, PACKED_CHANNELS : 2 * PACKED_CHANNELS] = 0
+            rows[:, PACKED_CHANNELS:] = 0
         else:
             plane_kernels.pack(*arrays(base), into, PACKED_CHANNELS)
-        if past is not None:
-            features = past[0][0].permute(1, 2, 0).to(self.dtype).contiguous()
-            plane_kernels.move_features(as_array(features), past[1], into, 2 * PACKED_CHANNELS)
-        elif inputs > 2 * PACKED_CHANNELS:
-            rows[:, 2 * PACKED_CHANNELS :] = 0
-        gain = _gain(self.level.past_gain, past_qp, inter)
-        gain = gain * _gain(self.level.fine_gain, qp, inter)
+        gain = _gain(self.level.past_gain, past_qp, form)
+        gain = gain * _gain(self.level.fine_gain, qp, form)
         weight, bias = self.fine_in.scaled(gain)
         fine = self.fine_blocks(torch.addmm(bias, rows, weight), height, width)
         added = self.fine_out(fine)
 
-        weight, bias = self.context_in.scaled(_gain(self.level.context_gain, qp, inter))
+        weight, bias = self.context_in.scaled(_gain(self.level.context_gain, qp, form))
         own = fine_width * self.down**2
         context = torch.addmm(bias, self._blocks_of(fine, grid), weight[:own])
         if coarse is not None:
@@ -182,7 +185,7 @@ class RowLevel:
         parts = rows.view(grid[0], self.down, grid[1], self.down, -1).transpose(1, 2)
         return parts.reshape(grid[0] * grid[1], -1)
 
-    def analyse(self, source: Planes, given: RowPrediction, qp: Tensor, inter: Tensor) -> Tensor:
+    def analyse(self, source: Planes, given: RowPrediction, qp: Tensor, form: Tensor) -> Tensor:
         """Source planes of this scale -> residual (1, latent, h, w), float32."""
         height, width = (side // 8 for side in source[0].shape[-2:])
         grid = (height // self.down, width // self.down)
@@ -190,12 +193,12 @@ class RowLevel:
         plane_kernels.difference(
             *arrays(source), *arrays(given.reference), as_array(given.added), as_array(rows)
         )
-        weight, bias = self.source_in.scaled(_gain(self.level.source_gain, qp, inter))
+        weight, bias = self.source_in.scaled(_gain(self.level.source_gain, qp, form))
         fine = self.source_blocks(torch.addmm(bias, rows, weight), height, width)
         hidden = self.source_down(self._blocks_of(fine, grid)).add_(given.context)
         hidden = self.source_mix(hidden, *grid)
         apart = self._blocks_of(rows[:, PACKED_CHANNELS:], grid)
-        if not inter.any():
+        if not form.any():
             # Of intra frames symbols reach hundreds, which a rounded product would put beside.
             apart = apart.float()
         residual = self.transform.to(apart.dtype) @ apart.t() + self.source_out(hidden).t()
@@ -216,16 +219,16 @@ class RowLevel:
         return (self.mean @ flat).float().view(known.shape)
 
     def synthesise(
-        self, given: RowPrediction, residual: Tensor, qp: Tensor, inter: Tensor
-    ) -> tuple[Planes, Tensor, Tensor]:
-        """Level.synthesise: planes in [0, 1], rows at the latent stride, rows at stride 8.
+        self, given: RowPrediction, residual: Tensor, qp: Tensor, form: Tensor
+    ) -> tuple[Planes, Tensor]:
+        """Level.synthesise: planes in [0, 1] and rows at the latent stride.
 
         residual (1, latent, h, w).
         """
         grid = (residual.shape[-2], residual.shape[-1])
         height, width = (side * self.down for side in grid)
         rows = residual[0].flatten(1).to(self.dtype).t()  # (latents, latent)
-        gain = _gain(self.level.synthesis_gain, qp, inter)
+        gain = _gain(self.level.synthesis_gain, qp, form)
         weight, bias = self.residual_in.scaled(gain)
         hidden = torch.addmm(bias, rows, weight).addcmul_(given.context, gain.to(self.dtype))
         hidden = self.synthesis_blocks(hidden, *grid)
@@ -243,7 +246,7 @@ class RowLevel:
             *arrays(given.reference), as_array(fine), as_array(correction), self.down,
             *arrays(planes),
         )  # fmt: skip
-        return planes, hidden, head
+        return planes, hidden
 
     def index(
         self, shared: Tensor, first: Tensor | None, history: History, qp: Tensor, *, step: int
@@ -326,14 +329,15 @@ class RowNetwork:
 
     def run(
         self, qp: Tensor, kind: Tensor, size: tuple[int, int], code: Coder, *,
-        memory: Memory | None = None, vectors: Tensor | None = None, layers: int | None = None,
+        memory: Memory | None = None, vectors: Tensor | None = None,
+        second: Second | None = None, layers: int | None = None,
     ) -> tuple[list[Planes], Memory]:  # fmt: skip
         """PredictiveNetwork.run of one frame; pictures are planes."""
-        inter = torch.full_like(qp, int(memory is not None))
-        goes_on = bool(kind[0] == KIND_INTER)
+        form = frame_form(kind)
         after = Memory(qp=qp)
-        past_qp = qp if memory is None or memory.qp is None else memory.qp
-        moves = _as_field(vectors, size) if memory is not None else None
+        past_qp = qp if memory is None else reference_qp(memory, second)
+        origins = _origins(memory, vectors, second, size)
+        goes_on = bool(uses_statistics(kind).all())
         planes: Planes | None = None
         features = codes = None
         for number, level in enumerate(self.bank(memory is None)[:layers]):
@@ -342,22 +346,16 @@ class RowNetwork:
             base = None
             if planes is not None:
                 base = enlarged(planes, self.config.levels[number - 1].shrink // shrink)
-            past = None
-            if memory is None or moves is None:
-                reference = _grey(size, shrink) if base is None else base
-            else:
-                reference = moved(memory.pictures[number], moves, shrink)
-                if number == len(self.levels) - 1 and memory.features is not None:
-                    past = (memory.features, moves)
+            reference = _grey(size, shrink) if base is None else base
+            if origins:
+                parts = [moved(past.pictures[number], field, shrink) for past, field in origins]
+                reference = parts[0] if len(parts) == 1 else mean_of(*parts)
             given = level.predict(
-                reference, base, past, features, grid, qp=qp, inter=inter, past_qp=past_qp
+                reference, base, features, grid, qp=qp, form=form, past_qp=past_qp
             )
-            history = self._history(number, grid, memory, codes, moves, kind, qp)
+            history = self._history(number, grid, origins, codes, kind, qp, past_qp)
             residual, k = code(number, given, history)  # type: ignore[arg-type]
-            planes, features, fine = level.synthesise(given, residual, qp, inter)
-            if self.config.recurrent and number == len(self.levels) - 1:
-                cells = (grid[0] * level.down, grid[1] * level.down)
-                after.features = fine.view(1, *cells, -1).permute(0, 3, 1, 2)
+            planes, features = level.synthesise(given, residual, qp, form)
             codes, averages = (torch.empty(k.shape, dtype=torch.uint8) for _ in range(2))
             index_kernels.remember(
                 k[0].flatten(1).numpy(), history.average[0].flatten(1).numpy(), goes_on,
@@ -369,32 +367,37 @@ class RowNetwork:
         return after.pictures, after
 
     def _history(
-        self, number: int, grid: tuple[int, int], memory: Memory | None, coarser: Tensor | None,
-        moves: NDArray[np.int32] | None, kind: Tensor, qp: Tensor,
+        self, number: int, grid: tuple[int, int], origins: Origins, coarser: Tensor | None,
+        kind: Tensor, qp: Tensor, past_qp: Tensor,
     ) -> History:  # fmt: skip
         """PredictiveNetwork.history: codes less 128, int8."""
-        latent, past_qp = self.config.levels[number].latent, qp
+        latent = self.config.levels[number].latent
         cell = self.config.levels[number].stride // VECTOR_BLOCK
+        reads = bool(uses_statistics(kind).all())
         past, average = (torch.full((1, latent, *grid), -_OFFSET, dtype=torch.int8) for _ in "pa")
-        if memory is not None and moves is not None and bool(kind[0] == KIND_INTER):
+        for place, (memory, field) in enumerate(origins if reads else ()):
             at = np.empty(grid[0] * grid[1], np.int32)
-            index_kernels.origins(moves, cell, *grid, at)
+            index_kernels.origins(field, cell, *grid, at)
             for kept, out in ((memory.codes, past), (memory.averages, average)):
                 codes = kept[number][0].flatten(1).numpy()
-                index_kernels.gather(codes, at, out[0].flatten(1).numpy())
-            past_qp = qp if memory.qp is None else memory.qp
+                into = out[0].flatten(1).numpy()
+                if place == 0:
+                    index_kernels.gather(codes, at, into)
+                else:
+                    index_kernels.gather_mean(codes, at, into)
         coarse = None
         if coarser is not None:
             coarse = torch.empty(1, coarser.shape[1], *grid, dtype=torch.int8)
             index_kernels.spread_out(coarser[0].numpy(), coarse[0].numpy())
-        if moves is None:
-            motion = torch.full((1, 2, *grid), -_OFFSET, dtype=torch.int8)
-        else:
-            vectors = torch.from_numpy(moves).permute(2, 0, 1)[None]
-            motion = (motion_codes(vectors, cell) - _OFFSET).to(torch.int8)
+        motion = torch.full((1, 2, *grid), -_OFFSET, dtype=torch.int8)
+        for _, field in origins:
+            vectors = torch.from_numpy(field).permute(2, 0, 1)[None]
+            codes_of = (motion_codes(vectors, cell) - _OFFSET).to(torch.int8)
+            motion = torch.maximum(motion, codes_of)
         return History(
-            past=past, average=average, coarse=coarse, motion=motion, kind=kind, past_qp=past_qp
-        )
+            past=past, average=average, coarse=coarse, motion=motion, kind=kind,
+            past_qp=past_qp if reads else qp,
+        )  # fmt: skip
 
 
 def arrays(planes: Sequence[Tensor]) -> list[NDArray[np.float32]]:
@@ -422,6 +425,11 @@ def moved(planes: Planes, vectors: NDArray[np.int32], shrink: int) -> Planes:
     )
 
 
+def mean_of(first: Planes, other: Planes) -> Planes:
+    """Mean of two pictures; the first is written over."""
+    return tuple(a.add_(b).mul_(0.5) for a, b in zip(first, other, strict=True))
+
+
 def _each(planes: Planes, factor: float, kernel) -> Planes:  # type: ignore[no-untyped-def]
     out = []
     for plane in planes:
@@ -438,6 +446,16 @@ def _grey(size: tuple[int, int], shrink: int) -> Planes:
     return torch.full((1, 1, height, width), 0.5), half, half
 
 
+def _origins(
+    memory: Memory | None, vectors: Tensor | None, second: Second | None, size: tuple[int, int]
+) -> Origins:
+    """What a frame refers to, earlier first, and the field of vectors into each."""
+    if memory is None:
+        return []
+    first = (memory, _as_field(vectors, size))
+    return [first] if second is None else [first, (second[0], _as_field(second[1], size))]
+
+
 def _as_field(vectors: Tensor | None, size: tuple[int, int]) -> NDArray[np.int32]:
     """Vectors (1, 2, rows, columns) as (rows, columns, 2) int32; None as no motion."""
     if vectors is None:
@@ -445,6 +463,6 @@ def _as_field(vectors: Tensor | None, size: tuple[int, int]) -> NDArray[np.int32
     return vectors[0].permute(1, 2, 0).to(torch.int32).contiguous().numpy()
 
 
-def _gain(table: QpGain, qp: Tensor, inter: Tensor) -> Tensor:
+def _gain(table: QpGain, qp: Tensor, form: Tensor) -> Tensor:
     """Gains of one frame, (C,)."""
-    return table(qp, inter).exp().flatten()
+    return table(qp, form).exp().flatten()

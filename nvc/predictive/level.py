@@ -64,22 +64,17 @@ class History:
 class Level(nn.Module):
     """Networks of one scale; see the module text.
 
-    coarse: the next coarser scale, if any; recurrent: features of the previous frame are read.
+    coarse: the next coarser scale, if any.
     """
 
-    def __init__(
-        self, config: LevelConfig, coarse: LevelConfig | None, *, recurrent: bool = False
-    ) -> None:
+    def __init__(self, config: LevelConfig, coarse: LevelConfig | None) -> None:
         super().__init__()
         self.config = config
         self.down = config.block // 8
         fine, width, latent = config.fine_width, config.width, config.latent
         cell = self.down**2
 
-        self.recurrent = recurrent
-        self.fine_in = Pointwise(2 * PACKED_CHANNELS + fine * recurrent, fine)
-        with torch.no_grad():  # what features of the past are worth is to be learned
-            self.fine_in.weight[:, 2 * PACKED_CHANNELS :] *= 0.1
+        self.fine_in = Pointwise(2 * PACKED_CHANNELS, fine)
         self.fine_gain = QpGain(fine)
         self.past_gain = QpGain(fine)
         self.fine_blocks = stack(fine, config.fine_blocks)
@@ -121,45 +116,40 @@ class Level(nn.Module):
         base: Tensor,
         coarse: Tensor | None,
         qp: Tensor,
-        inter: Tensor,
+        form: Tensor,
         *,
         past_qp: Tensor,
-        past: Tensor | None = None,
     ) -> Prediction:
         """Reference W and coarser picture B (B, 96, h, w), coarser features at half the grid.
 
-        past_qp (B,): QP of the frame W comes from (its own for an intra frame); past (B, fine, h,
-        w): the features of that frame, for a recurrent level.
+        past_qp (B,): QP of the frame W comes from (its own for an intra frame).
         """
-        parts = [reference, base]
-        if self.recurrent:
-            empty = base.new_zeros(len(base), self.config.fine_width, *base.shape[-2:])
-            parts.append(empty if past is None else past.to(base.dtype))
-        fine = self.past_gain.scale(self.fine_in(torch.cat(parts, dim=1)), past_qp, inter)
-        fine = self.fine_blocks(self.fine_gain.scale(fine, qp, inter))
+        fine = self.fine_in(torch.cat((reference, base), dim=1))
+        fine = self.past_gain.scale(fine, past_qp, form)
+        fine = self.fine_blocks(self.fine_gain.scale(fine, qp, form))
         picture = reference + self.fine_out(fine)
         context = F.pixel_unshuffle(fine, self.down) if self.down > 1 else fine
         if coarse is not None:
             up = F.interpolate(coarse, size=context.shape[-2:], mode="nearest")
             context = torch.cat((context, up.to(context.dtype)), dim=1)
         context = self.context_in(context)
-        context = self.context_blocks(self.context_gain.scale(context, qp, inter))
+        context = self.context_blocks(self.context_gain.scale(context, qp, form))
         return Prediction(picture=picture, fine=fine, context=context)
 
-    def analyse(self, source: Tensor, given: Prediction, qp: Tensor, inter: Tensor) -> Tensor:
+    def analyse(self, source: Tensor, given: Prediction, qp: Tensor, form: Tensor) -> Tensor:
         """Source X (B, 96, h, w) -> residual r (B, latent, h / down, w / down)."""
         difference = source - given.picture
         fine = self.source_in(torch.cat((source, difference), dim=1))
-        fine = self.source_blocks(self.source_gain.scale(fine, qp, inter))
+        fine = self.source_blocks(self.source_gain.scale(fine, qp, form))
         if self.down > 1:
             fine = F.pixel_unshuffle(fine, self.down)
             difference = F.pixel_unshuffle(difference, self.down)
         hidden = self.source_mix(self.source_down(fine) + given.context)
         return self.transform(difference) + self.source_out(hidden)
 
-    def step(self, qp: Tensor, inter: Tensor) -> Tensor:
+    def step(self, qp: Tensor, form: Tensor) -> Tensor:
         """Quantiser step of every channel, (B, latent, 1, 1), in packed units."""
-        return self.log_step(qp, inter).float().exp()
+        return self.log_step(qp, form).float().exp()
 
     def second_mean(self, residual: Tensor, mask: Tensor) -> Tensor:
         """Mean of the second half from the decoded first half (zeros off the mask).
@@ -176,17 +166,17 @@ class Level(nn.Module):
         return self.mean(cross + residual) * (1 - mask)
 
     def synthesise(
-        self, given: Prediction, residual: Tensor, qp: Tensor, inter: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Decoded residual -> x_hat (B, 96, h, w), features at the latent stride, at stride 8."""
+        self, given: Prediction, residual: Tensor, qp: Tensor, form: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Decoded residual -> x_hat (B, 96, h, w), features at the latent stride."""
         hidden = given.context + self.residual_in(residual)
-        hidden = self.synthesis_blocks(self.synthesis_gain.scale(hidden, qp, inter))
+        hidden = self.synthesis_blocks(self.synthesis_gain.scale(hidden, qp, form))
         correction, head = self.inverse(residual), self.head_in(hidden)
         if self.down > 1:
             correction = F.pixel_shuffle(correction, self.down)
             head = F.pixel_shuffle(head, self.down)
         head = self.head_blocks(head + given.fine)
-        return given.picture + correction + self.head_out(head), hidden, head
+        return given.picture + correction + self.head_out(head), hidden
 
     def index(
         self, shared: Tensor, first: Tensor | None, history: History, qp: Tensor, *, step: int
@@ -195,7 +185,7 @@ class Level(nn.Module):
         return self.scales.index(shared, first, qp, history.past_qp, history.kind, step=step)
 
     def quantise(
-        self, residual: Tensor, history: History, qp: Tensor, inter: Tensor
+        self, residual: Tensor, history: History, qp: Tensor, form: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Training pass of the two-step quantiser, with the encoder's choice of symbols.
 
@@ -203,7 +193,7 @@ class Level(nn.Module):
         (those of skipped places as if they were coded, so that a place may leave the skip), and the
         unrounded table index.
         """
-        step = self.step(qp, inter)
+        step = self.step(qp, form)
         mask = checkerboard(*residual.shape[1:], residual.device)
         residual = residual.float()
         shared = self.scales.prepare(history.past, history.average, history.coarse, history.motion)

@@ -48,12 +48,6 @@ def compensate(planes: Sequence[Tensor], vectors: Tensor, shrink: int) -> tuple[
     return tuple(moved)
 
 
-def warp_features(features: Tensor, vectors: Tensor) -> Tensor:
-    """Move features (B, C, H/8, W/8) by vectors (B, 2, H/8, W/8) in quarter samples; bilinear."""
-    flow = vectors.to(torch.float32) / (VECTOR_UNIT * VECTOR_BLOCK)
-    return warp(features.float(), flow, mode="bilinear")
-
-
 def align_codes(codes: Tensor, vectors: Tensor, cell: int) -> Tensor:
     """Gather codes (B, C, h, w) from where the motion of each cell came, to the nearest cell.
 

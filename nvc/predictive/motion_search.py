@@ -168,9 +168,13 @@ def _clip(mv, position, size, length):
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def _refine(
-    current, reference, top, left, size, mvx, mvy, cost, known, weight, taps, unit, rounds, lines
-):
-    """Diamond descent in steps of `unit` quarter samples; returns the best vector and its cost."""
+    current, reference, top, left, size, mvx, mvy, cost, known, weight, taps, unit, rounds, lines,
+    ox, oy,
+):  # fmt: skip
+    """Diamond descent in steps of `unit` quarter samples; returns the best vector and its cost.
+
+    Vectors are less (ox, oy), the one expected.
+    """
     height, width = current.shape
     for _ in range(rounds):
         bx, by = mvx, mvy
@@ -178,13 +182,14 @@ def _refine(
             dx = unit * (1 if k in (0, 4, 6) else (-1 if k in (1, 5, 7) else 0))
             dy = unit * (1 if k in (2, 4, 5) else (-1 if k in (3, 6, 7) else 0))
             nx, ny = mvx + dx, mvy + dy
-            if _clip(nx, left, size, width) != nx or _clip(ny, top, size, height) != ny:
+            ax, ay = nx + ox, ny + oy
+            if _clip(ax, left, size, width) != ax or _clip(ay, top, size, height) != ay:
                 continue
             rate = weight * _vector_bits(nx, ny, known)
             if rate >= cost:
                 continue
             error = rate + _block_error(
-                current, reference, top, left, size, nx, ny, taps, cost - rate, lines
+                current, reference, top, left, size, ax, ay, taps, cost - rate, lines
             )
             if error < cost:
                 cost, bx, by = error, nx, ny
@@ -240,8 +245,11 @@ def _coarse_search(current, reference):
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _search(current, reference, coarse, previous, weight, taps, field, begin):
-    """Fill field (rows, columns, 2), the band of block rows from `begin` on; previous likewise."""
+def _search(current, reference, coarse, previous, expected, weight, taps, field, begin):
+    """Fill field (rows, columns, 2), the band of block rows from `begin` on, less what is expected.
+
+    previous, expected: likewise; what is expected is one vector in each square of 2x2.
+    """
     height, width = current.shape
     rows, columns = field.shape[0], field.shape[1]
     candidates = np.zeros((12, 2), np.int64)
@@ -251,36 +259,38 @@ def _search(current, reference, coarse, previous, weight, taps, field, begin):
         for c in range(0, columns, 2):
             top, left = (begin + r) * BLOCK, c * BLOCK
             size = 2 * BLOCK
+            ox, oy = np.int64(expected[r, c, 0]), np.int64(expected[r, c, 1])
             _know(known, field, r, c, 2)
             candidates[:4] = known
             n = 4
             if r > 0 and c + 2 < columns:
                 candidates[n] = field[r - 1, c + 2, 0], field[r - 1, c + 2, 1]
                 n += 1
-            candidates[n] = previous[r, c, 0], previous[r, c, 1]
+            candidates[n] = previous[r, c, 0] - ox, previous[r, c, 1] - oy
             n += 1
             cr, cc = (begin + r) // 4, c // 4
             below = (begin + r) % 4 >= 2
             for k in range(3):
                 kr = min(max(cr + (k == 1) * (1 if below else -1), 0), coarse.shape[0] - 1)
                 kc = min(max(cc + (k == 2) * (1 if c % 4 >= 2 else -1), 0), coarse.shape[1] - 1)
-                candidates[n] = coarse[kr, kc, 0] * 16, coarse[kr, kc, 1] * 16
+                candidates[n] = coarse[kr, kc, 0] * 16 - ox, coarse[kr, kc, 1] * 16 - oy
                 n += 1
             cost = np.float32(1e30)
             mvx = mvy = np.int64(0)
             for k in range(n):
-                nx = _clip(candidates[k, 0], left, size, width)
-                ny = _clip(candidates[k, 1], top, size, height)
+                nx = _clip(candidates[k, 0] + ox, left, size, width) - ox
+                ny = _clip(candidates[k, 1] + oy, top, size, height) - oy
                 rate = np.float32(weight * _vector_bits(nx, ny, known))
                 error = rate + _block_error(
-                    current, reference, top, left, size, nx, ny, taps, cost - rate, lines
-                )
+                    current, reference, top, left, size, nx + ox, ny + oy, taps, cost - rate,
+                    lines,
+                )  # fmt: skip
                 if error < cost:
                     cost, mvx, mvy = error, nx, ny
             for unit, rounds in ((4, 16), (2, 2), (1, 2)):
                 mvx, mvy, cost = _refine(
                     current, reference, top, left, size, mvx, mvy, cost, known, weight, taps,
-                    unit, rounds, lines,
+                    unit, rounds, lines, ox, oy,
                 )  # fmt: skip
             for k in range(4):
                 field[r + k // 2, c + k % 2, 0] = mvx
@@ -295,22 +305,23 @@ def _search(current, reference, coarse, previous, weight, taps, field, begin):
                 _know(known, field, sr, sc, 1)
                 candidates[:4] = known
                 candidates[4] = mvx, mvy
-                candidates[5] = previous[sr, sc, 0], previous[sr, sc, 1]
+                candidates[5] = previous[sr, sc, 0] - ox, previous[sr, sc, 1] - oy
                 best = np.float32(1e30)
                 bx = by = np.int64(0)
                 for q in range(6):
-                    nx = _clip(candidates[q, 0], sleft, BLOCK, width)
-                    ny = _clip(candidates[q, 1], stop, BLOCK, height)
+                    nx = _clip(candidates[q, 0] + ox, sleft, BLOCK, width) - ox
+                    ny = _clip(candidates[q, 1] + oy, stop, BLOCK, height) - oy
                     rate = np.float32(weight * _vector_bits(nx, ny, known))
                     error = rate + _block_error(
-                        current, reference, stop, sleft, BLOCK, nx, ny, taps, best - rate, lines
-                    )
+                        current, reference, stop, sleft, BLOCK, nx + ox, ny + oy, taps,
+                        best - rate, lines,
+                    )  # fmt: skip
                     if error < best:
                         best, bx, by = error, nx, ny
                 for unit, rounds in ((4, 4), (2, 1), (1, 1)):
                     bx, by, best = _refine(
                         current, reference, stop, sleft, BLOCK, bx, by, best, known, weight,
-                        taps, unit, rounds, lines,
+                        taps, unit, rounds, lines, ox, oy,
                     )  # fmt: skip
                 split[k] = bx, by
                 split_cost += best
@@ -332,16 +343,20 @@ def _shrunk(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def search_motion(
-    current: NDArray[np.uint8],
+    current: NDArray[np.uint8] | NDArray[np.float32],
     reference: NDArray[np.uint8],
     *,
     previous: NDArray[np.int32] | None = None,
     weight: float = 40.0,
+    expected: NDArray[np.int32] | None = None,
+    coarse_of: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.int32]:
     """Vectors (H/8, W/8, 2) int32 (x, y) in quarter samples, from current into reference.
 
     `current`, `reference` (H, W) uint8 luma with H, W multiples of 16; `previous` the last field;
-    `weight` the cost of one bit in squared levels of 255.
+    `weight` the cost of one bit in squared levels of 255. `expected`: a field, one vector in each
+    square of 2x2 blocks, from which differences cost. `current` may be float32, of any range; then
+    `coarse_of` is what the coarse search looks at.
     """
     height, width = current.shape
     if current.shape != reference.shape or height % 16 or width % 16:
@@ -351,14 +366,17 @@ def search_motion(
         )
     if previous is None:
         previous = np.zeros((height // BLOCK, width // BLOCK, 2), np.int32)
-    coarse = _coarse_search(_shrunk(current), _shrunk(reference))
+    if expected is None:
+        expected = np.zeros_like(previous)
+    seen = current if coarse_of is None else coarse_of
+    coarse = _coarse_search(_shrunk(seen), _shrunk(reference))  # type: ignore[arg-type]
     padded = np.pad(reference, MARGIN, mode="edge")
     field = np.zeros((height // BLOCK, width // BLOCK, 2), np.int32)
 
     def search(begin: int, end: int) -> None:
         _search(
-            current, padded, coarse, previous[begin:end], np.float32(weight), _TAPS,
-            field[begin:end], begin,
+            current, padded, coarse, previous[begin:end], expected[begin:end],
+            np.float32(weight), _TAPS, field[begin:end], begin,
         )  # fmt: skip
 
     half = len(field) // 4 * 2
@@ -369,4 +387,4 @@ def search_motion(
         with ThreadPoolExecutor(2) as pool:
             for done in [pool.submit(search, 0, half), pool.submit(search, half, len(field))]:
                 done.result()
-    return field
+    return field + expected

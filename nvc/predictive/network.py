@@ -8,7 +8,8 @@ full reconstruction, in one of three forms (`PredictiveConfig.reference`):
 * derived: warped by an offset field read from the coarser features of this frame;
 * sent: warped by block vectors the encoder found and sends.
 
-An intra frame has no reference: the enlarged coarser picture takes its place.
+A frame between two others has the mean of both, each warped, for its reference; an intra frame has
+none: the enlarged coarser picture takes its place.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nvc.nn.blocks import Pointwise
+from nvc.nn.blocks import FRAME_FORMS, Pointwise
 from nvc.nn.planes import (
     PACKED_CHANNELS,
     enlarge_planes,
@@ -36,14 +37,15 @@ from nvc.predictive.motion import (
     align_codes,
     compensate,
     motion_codes,
-    warp_features,
 )
 from nvc.predictive.scales import (
+    KIND_BI,
     KIND_INTER,
     KIND_INTRA,
     KIND_RESET,
     magnitude_code,
     running_average,
+    uses_statistics,
 )
 
 Planes = tuple[Tensor, ...]
@@ -52,17 +54,15 @@ Coder = Callable[[int, Prediction, History], tuple[Tensor, Tensor]]
 
 @dataclass
 class Memory:
-    """What one frame leaves to the next: per scale its picture and symbol magnitudes; its QP.
-
-    features: of the finest scale at stride 8, (B, fine_width, H/8, W/8), where the network is
-    recurrent and that scale was decoded.
-    """
+    """What one frame leaves to others: per scale its picture and symbol magnitudes; its QP."""
 
     pictures: list[Planes] = field(default_factory=list)
     codes: list[Tensor] = field(default_factory=list)
     averages: list[Tensor] = field(default_factory=list)
-    features: Tensor | None = None
     qp: Tensor | None = None  # (B,) int64
+
+
+Second = tuple[Memory, Tensor]  # of a later frame, and the vectors into it
 
 
 @dataclass
@@ -95,8 +95,8 @@ class PredictiveNetwork(nn.Module):
     def __init__(self, config: PredictiveConfig) -> None:
         super().__init__()
         self.config = config
-        self.levels = _bank(config.levels, recurrent=config.recurrent)
-        self.intra = _bank(config.intra, recurrent=False)
+        self.levels = _bank(config.levels)
+        self.intra = _bank(config.intra)
         self.offsets = None
         if config.reference == "derived":
             self.offsets = OffsetHead(config.levels[-2])
@@ -124,24 +124,26 @@ class PredictiveNetwork(nn.Module):
         memory: Memory | None,
         vectors: Tensor | None,
         features: Tensor | None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """The packed reference of scale `number` and its past features; see the module text."""
+        second: Second | None,
+    ) -> Tensor:
+        """The packed reference of scale `number`; see the module text."""
         if memory is None:
-            return base, None
-        previous = memory.pictures[number]
-        finest = number == len(self.levels) - 1
-        past = memory.features if finest else None
+            return base
+        shrink = self.config.levels[number].shrink
+        picture = memory.pictures[number]
         motion = vectors if self.config.reference == "sent" else None
-        if self.offsets is not None and finest and features is not None:
+        if self.offsets is not None and number == len(self.levels) - 1 and features is not None:
             motion = self.offsets(features)
         if motion is not None:
-            previous = compensate(previous, motion, self.config.levels[number].shrink)
-            past = None if past is None else warp_features(past, motion)
-        return pack_planes(previous), past
+            picture = compensate(picture, motion, shrink)
+        if second is not None:
+            later = compensate(second[0].pictures[number], second[1], shrink)
+            picture = tuple((a + b) / 2 for a, b in zip(picture, later, strict=True))
+        return pack_planes(picture)
 
     def history(
         self, number: int, context: Tensor, memory: Memory | None, coarser: Tensor | None,
-        vectors: Tensor | None, kind: Tensor, qp: Tensor,
+        vectors: Tensor | None, kind: Tensor, qp: Tensor, second: Second | None = None,
     ) -> History:  # fmt: skip
         """Integers for the scale path of scale `number`, on the grid of `context`."""
         level = self.config.levels[number]
@@ -150,13 +152,12 @@ class PredictiveNetwork(nn.Module):
         cell = level.stride // VECTOR_BLOCK
         past, average, past_qp = zero, zero, qp
         if memory is not None:
-            both = torch.cat((memory.codes[number], memory.averages[number]), dim=1)
-            both = both * (kind == KIND_INTER).float()[:, None, None, None]
-            if vectors is not None:
-                both = align_codes(both, vectors, cell)
-            past, average = both.chunk(2, dim=1)
-            if memory.qp is not None:
-                past_qp = torch.where(kind == KIND_INTER, memory.qp, qp)
+            reads = uses_statistics(kind)
+            both = _statistics(memory, number, vectors, cell)
+            if second is not None:
+                both = torch.floor((both + _statistics(second[0], number, second[1], cell)) / 2)
+            past, average = (both * reads.float()[:, None, None, None]).chunk(2, dim=1)
+            past_qp = torch.where(reads, reference_qp(memory, second), qp)
         coarse = None
         if coarser is not None:
             coarse = F.interpolate(coarser, size=grid, mode="nearest")
@@ -164,6 +165,8 @@ class PredictiveNetwork(nn.Module):
             motion = zero[:, :2]
         else:
             motion = motion_codes(vectors, cell)
+            if second is not None:
+                motion = torch.maximum(motion, motion_codes(second[1], cell))
         return History(
             past=past, average=average, coarse=coarse, motion=motion, kind=kind, past_qp=past_qp
         )
@@ -177,30 +180,30 @@ class PredictiveNetwork(nn.Module):
         *,
         memory: Memory | None = None,
         vectors: Tensor | None = None,
+        second: Second | None = None,
         layers: int | None = None,
     ) -> tuple[list[Tensor], Memory]:
         """One frame, scale by scale; `code` turns what is known of a scale into its residual.
 
         qp (B,) int64 0..63; kind (B,) int64 frame kind; size (H, W), multiples of config.padding;
-        memory None for an intra frame; vectors (B, 2, H/8, W/8) in quarter samples. Returns x_hat
-        of each scale, packed at its stride 8, and what the next frame needs.
+        memory None for an intra frame; vectors (B, 2, H/8, W/8) in quarter samples; second: of a
+        frame between two others (KIND_BI) the later one, memory and vectors being the earlier
+        one's. Returns x_hat of each scale, packed at its stride 8, and what other frames need.
         """
-        inter = torch.full_like(qp, int(memory is not None))
+        form = frame_form(kind)
         after = Memory(qp=qp)
-        past_qp = qp if memory is None or memory.qp is None else memory.qp
+        past_qp = qp if memory is None else reference_qp(memory, second)
         pictures: list[Tensor] = []
         planes: Planes | None = None
         features = codes = None
         for number, level in enumerate(self.bank(memory is None)[:layers]):
             cell = 8 * level.config.shrink
             base = self.base(number, planes, len(qp), (size[0] // cell, size[1] // cell))
-            reference, past = self.reference(number, base, memory, vectors, features)
-            given = level.predict(reference, base, features, qp, inter, past_qp=past_qp, past=past)
-            history = self.history(number, given.context, memory, codes, vectors, kind, qp)
+            reference = self.reference(number, base, memory, vectors, features, second)
+            given = level.predict(reference, base, features, qp, form, past_qp=past_qp)
+            history = self.history(number, given.context, memory, codes, vectors, kind, qp, second)
             residual, k = code(number, given, history)
-            x_hat, features, fine = level.synthesise(given, residual, qp, inter)
-            if self.config.recurrent and number == len(self.levels) - 1:
-                after.features = fine
+            x_hat, features = level.synthesise(given, residual, qp, form)
             x_hat = x_hat.to(base.dtype)
             planes = tuple(plane.clamp(0, 1) for plane in unpack_planes(x_hat))
             codes = magnitude_code(k)
@@ -217,18 +220,21 @@ class PredictiveNetwork(nn.Module):
         *,
         memory: Memory | None = None,
         vectors: Tensor | None = None,
+        second: Second | None = None,
         reset: Tensor | None = None,
         drop_finest: Tensor | None = None,
     ) -> FrameResult:
-        """Training pass over one frame.
+        """Training pass over one frame; memory, vectors, second as in `run`.
 
         source: Y (B,1,H,W), U, V (B,1,H/2,W/2) in [0,1]; reset (B,) bool: statistics of the past
         are not used; drop_finest (B,) bool: the symbols of the finest scale are lost.
         """
         kind = torch.full_like(qp, KIND_INTRA if memory is None else KIND_INTER)
-        if memory is not None and reset is not None:
+        if second is not None:
+            kind = torch.full_like(qp, KIND_BI)
+        elif memory is not None and reset is not None:
             kind[reset] = KIND_RESET
-        inter = (kind != KIND_INTRA).long()
+        form = frame_form(kind)
         sources: list[Tensor] = []
         symbols: list[Tensor] = []
         index: list[Tensor] = []
@@ -236,8 +242,8 @@ class PredictiveNetwork(nn.Module):
         def code(number: int, given: Prediction, history: History) -> tuple[Tensor, Tensor]:
             level = self.bank(memory is None)[number]
             sources.append(pack_planes(shrink_planes(source, level.config.shrink)))
-            residual = level.analyse(sources[-1], given, qp, inter)
-            residual, k, *rate = level.quantise(residual, history, qp, inter)
+            residual = level.analyse(sources[-1], given, qp, form)
+            residual, k, *rate = level.quantise(residual, history, qp, form)
             symbols.append(rate[0])
             index.append(rate[1])
             if drop_finest is not None and number == len(self.levels) - 1:
@@ -246,7 +252,9 @@ class PredictiveNetwork(nn.Module):
             return residual, k
 
         size = (source[0].shape[-2], source[0].shape[-1])
-        pictures, after = self.run(qp, kind, size, code, memory=memory, vectors=vectors)
+        pictures, after = self.run(
+            qp, kind, size, code, memory=memory, vectors=vectors, second=second
+        )
         return FrameResult(pictures, sources, symbols, index, after)
 
     def check_exact(self) -> None:
@@ -261,12 +269,29 @@ class PredictiveNetwork(nn.Module):
                 level.start_from_transform(basis)
 
 
-def _bank(levels: tuple[LevelConfig, ...], *, recurrent: bool) -> nn.ModuleList:
+def _bank(levels: tuple[LevelConfig, ...]) -> nn.ModuleList:
     coarse = (None, *levels[:-1])
-    return nn.ModuleList(
-        Level(level, below, recurrent=recurrent and level is levels[-1])
-        for level, below in zip(levels, coarse, strict=True)
-    )
+    return nn.ModuleList(Level(level, below) for level, below in zip(levels, coarse, strict=True))
+
+
+def frame_form(kind: Tensor) -> Tensor:
+    """Which gains and steps a kind of frame has (nvc.nn.blocks.FRAME_FORMS), (B,) int64."""
+    return torch.where(kind == KIND_RESET, KIND_INTER, kind).clamp(max=FRAME_FORMS - 1)
+
+
+def _statistics(memory: Memory, number: int, vectors: Tensor | None, cell: int) -> Tensor:
+    """Codes and averages of scale `number`, moved with the vectors: (B, 2 * latent, h, w)."""
+    both = torch.cat((memory.codes[number], memory.averages[number]), dim=1)
+    return both if vectors is None else align_codes(both, vectors, cell)
+
+
+def reference_qp(memory: Memory, second: Second | None) -> Tensor:
+    """QP the reference was coded at, of two the coarser, (B,)."""
+    assert memory.qp is not None
+    if second is None:
+        return memory.qp
+    assert second[0].qp is not None
+    return torch.maximum(memory.qp, second[0].qp)
 
 
 def block_transform(packed: Tensor, level: LevelConfig) -> Tensor:

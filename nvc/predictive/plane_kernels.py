@@ -231,27 +231,3 @@ def move(plane, vectors, scale, out):  # type: ignore[no-untyped-def]
                 _move_block(plane, top, left, 4, left + wx, top + wy, across, down, rows, out)
             else:
                 _move_block(plane, top, left, size, left + wx, top + wy, across, down, rows, out)
-
-
-@numba.njit(nogil=True, cache=True, fastmath=True)
-def move_features(features, vectors, rows, at):  # type: ignore[no-untyped-def]
-    """Features (H, W, C), a cell for each vector, moved bilinearly into rows[:, at : at + C]."""
-    height, width, channels = features.shape
-    unit = np.float32(1 / 32)
-    for i in range(height):
-        for j in range(width):
-            x = np.float32(j) + np.float32(vectors[i, j, 0]) * unit
-            y = np.float32(i) + np.float32(vectors[i, j, 1]) * unit
-            x = min(max(x, np.float32(0)), np.float32(width - 1))
-            y = min(max(y, np.float32(0)), np.float32(height - 1))
-            left, top = int(x), int(y)
-            right, bottom = min(left + 1, width - 1), min(top + 1, height - 1)
-            wx, wy = x - np.float32(left), y - np.float32(top)
-            a, b = (1 - wy) * (1 - wx), (1 - wy) * wx
-            c, d = wy * (1 - wx), wy * wx
-            row = rows[i * width + j]
-            first, second = features[top, left], features[top, right]
-            third, fourth = features[bottom, left], features[bottom, right]
-            for k in range(channels):
-                value = a * load(first[k]) + b * load(second[k])
-                store(row, at + k, value + c * load(third[k]) + d * load(fourth[k]))

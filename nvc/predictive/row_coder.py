@@ -159,6 +159,6 @@ class RowCoder(FrameCoder):
         self.network = rows  # type: ignore[assignment]
 
     def _residual(  # type: ignore[override]
-        self, level: RowLevel, source: Planes, given: RowPrediction, qp: Tensor, inter: Tensor
+        self, level: RowLevel, source: Planes, given: RowPrediction, qp: Tensor, form: Tensor
     ) -> Tensor:
-        return level.analyse(shrunk(source, level.config.shrink), given, qp, inter)
+        return level.analyse(shrunk(source, level.config.shrink), given, qp, form)

@@ -26,8 +26,9 @@ INDEX_SHIFT = 256  # accumulator units per step of the table index
 INDEX_MAX = 63
 SKIP_BELOW = 4  # table indices under this (scale below about 0.16) are not coded: k = 0
 MOTION_CHANNELS = 2
-KIND_INTRA, KIND_INTER, KIND_RESET = 0, 1, 2  # inter: with a past; reset: without its statistics
-FRAME_KINDS = 3
+# inter: with a past; reset: without its statistics; bi: between an earlier and a later frame
+KIND_INTRA, KIND_INTER, KIND_RESET, KIND_BI = 0, 1, 2, 3
+FRAME_KINDS = 4
 _ACCUMULATOR_LIMIT = 1 << 24
 
 
@@ -197,13 +198,18 @@ def first_half_codes(codes: Tensor, mask: Tensor) -> Tensor:
     return codes + torch.floor(cross / 4) * (1 - mask)
 
 
+def uses_statistics(kind: Tensor) -> Tensor:
+    """Whether a frame of this kind reads the codes of its references; (B,) bool."""
+    return (kind == KIND_INTER) | (kind == KIND_BI)
+
+
 def running_average(average: Tensor, codes: Tensor, kind: Tensor) -> Tensor:
     """Mean of codes over frames: a quarter this frame's, rounded down; these alone at a start.
 
     average: of the frames before, moved with the motion, (B, C, H, W); kind (B,): a frame that
-    does not use the past (not KIND_INTER) starts a mean.
+    does not use the past starts a mean.
     """
-    goes_on = (kind == KIND_INTER)[:, None, None, None]
+    goes_on = uses_statistics(kind)[:, None, None, None]
     return torch.where(goes_on, torch.floor((3 * average + codes) / 4), codes)
 
 

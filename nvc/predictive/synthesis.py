@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from nvc.predictive.motion import VECTOR_BLOCK
-from nvc.predictive.network import Memory, PredictiveNetwork
-from nvc.predictive.scales import KIND_INTER, KIND_INTRA, checkerboard
+from nvc.predictive.network import Memory, PredictiveNetwork, frame_form
+from nvc.predictive.scales import KIND_BI, KIND_INTER, KIND_INTRA, checkerboard
 
 
 @dataclass(frozen=True)
@@ -30,21 +30,29 @@ class Port:
     stride: int
 
 
-class SynthesisGraph(nn.Module):
-    """Symbols, vectors and what the frame before left -> the frame, and what it leaves.
+# Kinds of frames and the references of each.
+GRAPHS = {
+    "intra": (KIND_INTRA, ()),
+    "inter": (KIND_INTER, ("past",)),
+    "bi": (KIND_BI, ("past", "next")),
+}
 
-    forward(qp, *tensors) of intra frames, forward(qp, past_qp, *tensors) of inter frames: qp,
-    past_qp (1,) int64, of this frame and of the one before. The tensors, float32, are those of
-    `inputs`, and it returns those of `outputs`. Vectors are x, y in quarter samples, planes of
-    samples in [0, 1]. Batch 1.
+
+class SynthesisGraph(nn.Module):
+    """Symbols, vectors and what the references left -> the frame, and what it leaves.
+
+    name: of GRAPHS. forward(*numbers, *tensors): numbers, (1,) int64, are the QPs of this frame and
+    of each reference. The tensors, float32, are those of `inputs`, and it returns those of
+    `outputs`. Vectors are x, y in quarter samples, planes of samples in [0, 1]. Batch 1.
     """
 
-    def __init__(self, network: PredictiveNetwork, *, intra: bool) -> None:
+    def __init__(self, network: PredictiveNetwork, name: str) -> None:
         super().__init__()
         self.network = network
-        self.intra = intra
+        self.name = name
+        self.kind, self.references = GRAPHS[name]
         config = network.config
-        self.numbers = ["qp"] if intra else ["qp", "past_qp"]
+        self.numbers = ["qp", *(f"{reference}_qp" for reference in self.references)]
         self.symbols = [
             Port(f"symbols{number}", level.latent, level.stride)
             for number, level in enumerate(config.levels)
@@ -54,44 +62,47 @@ class SynthesisGraph(nn.Module):
             for number, level in enumerate(config.levels)
             for plane in "yuv"
         ]
-        if config.recurrent:
-            self.outputs.append(Port("features", config.levels[-1].fine_width, VECTOR_BLOCK))
         self.inputs = list(self.symbols)
-        if not intra:
-            past = [Port(f"past_{port.name}", port.channels, port.stride) for port in self.outputs]
-            self.inputs += [Port("vectors", 2, VECTOR_BLOCK), *past]
+        for reference in self.references:
+            self.inputs.append(Port(f"{reference}_vectors", 2, VECTOR_BLOCK))
+            self.inputs += [
+                Port(f"{reference}_{port.name}", port.channels, port.stride)
+                for port in self.outputs
+            ]
 
     def forward(self, qp: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-        count = len(self.symbols)
-        memory = vectors = None
-        if not self.intra:
-            past_qp, *tensors = tensors
-            vectors, past = tensors[count], tensors[count + 1 :]
-            memory = Memory(
-                pictures=[past[3 * number : 3 * number + 3] for number in range(count)],
+        count, given = len(self.symbols), len(self.references)
+        qps, tensors = tensors[:given], tensors[given:]
+        symbols, rest = tensors[:count], tensors[count:]
+        size = len(self.outputs) + 1
+        memories = [
+            Memory(
+                pictures=[
+                    rest[at + 1 + 3 * number : at + 4 + 3 * number] for number in range(count)
+                ],
                 # Of the scale path, which the graph does without.
-                codes=[torch.zeros_like(symbols) for symbols in tensors[:count]],
-                averages=[torch.zeros_like(symbols) for symbols in tensors[:count]],
-                features=past[3 * count] if self.network.config.recurrent else None,
+                codes=[torch.zeros_like(part) for part in symbols],
+                averages=[torch.zeros_like(part) for part in symbols],
                 qp=past_qp,
             )
-        symbols = tensors[:count]
+            for at, past_qp in zip(range(0, size * given, size), qps, strict=True)
+        ]
         finest, stride = symbols[-1], self.symbols[-1].stride
         _, left = self.network.run(
             qp,
-            torch.full_like(qp, KIND_INTRA if self.intra else KIND_INTER),
+            torch.full_like(qp, self.kind),
             (finest.shape[-2] * stride, finest.shape[-1] * stride),
             lambda number, given, history: (self._residual(number, symbols[number], qp),) * 2,
-            memory=memory,
-            vectors=vectors,
+            memory=memories[0] if given else None,
+            vectors=rest[0] if given else None,
+            second=(memories[1], rest[size]) if given > 1 else None,
         )
-        planes = [plane for picture in left.pictures for plane in picture]
-        return (*planes, left.features) if self.network.config.recurrent else tuple(planes)
+        return tuple(plane for picture in left.pictures for plane in picture)
 
     def _residual(self, number: int, symbols: Tensor, qp: Tensor) -> Tensor:
         """Decoded residual of a scale, both halves of the checkerboard."""
-        level = self.network.bank(self.intra)[number]
-        step = level.step(qp, torch.full_like(qp, 0 if self.intra else 1))
+        level = self.network.bank(self.kind == KIND_INTRA)[number]
+        step = level.step(qp, frame_form(torch.full_like(qp, self.kind)))
         mask = checkerboard(*symbols.shape[1:], symbols.device)
         return level.second_mean(symbols * mask * step, mask) + symbols * step
 
@@ -105,7 +116,7 @@ def example(graph: SynthesisGraph, height: int, width: int, *, seed: int = 0) ->
         value = torch.rand(shape, generator=source)
         if port.name.startswith("symbols"):
             value = (value * 5 - 2.5).round()
-        elif port.name == "vectors":
+        elif port.name.endswith("vectors"):
             value = (value * 64 - 32).round()
         tensors.append(value)
     numbers = [torch.tensor([32 - 8 * number]) for number in range(len(graph.numbers))]

@@ -1,0 +1,81 @@
+"""Motion of frames between two others: what is expected of it, and its search.
+
+The field that leads from one reference to the other says where a frame between them lies on the
+way, as if everything moved evenly (the temporal direct mode of H.264, clause 8.4.1.2.3); only
+differences from that are coded. Both fields serve one prediction, the mean of the two references,
+so each is searched against what the other leaves of the picture.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nvc.predictive.motion_search import BLOCK, search_motion
+from nvc.predictive.plane_kernels import move
+
+ROUNDS = 2  # times both fields are searched (docs/predictive.md)
+
+Field = NDArray[np.int32]
+
+
+def direct_fields(
+    field: Field, before: int, after: int, *, from_later: bool
+) -> tuple[Field, Field]:
+    """Fields (rows, columns, 2) expected into the earlier and the later reference.
+
+    field: vectors from the later reference to the earlier one (from_later) or the other way, with
+    rows and columns even; before, after: frames to the two. Every square of 2x2 blocks has one
+    vector, the mean of the square's; integers throughout, so that every machine finds the same.
+    """
+    rows, columns, _ = field.shape
+    squares = field.reshape(rows // 2, 2, columns // 2, 2, 2).sum(axis=(1, 3), dtype=np.int64)
+    if not from_later:
+        squares = -squares
+    whole = 4 * (before + after)  # of the sums of four
+    shares = (before, -after)
+    first, second = (
+        np.floor_divide(2 * squares * share + whole, 2 * whole).astype(np.int32) for share in shares
+    )
+    return _spread(first), _spread(second)
+
+
+def search_pair(
+    source: NDArray[np.uint8],
+    earlier: NDArray[np.uint8],
+    later: NDArray[np.uint8],
+    direct: tuple[Field, Field],
+    *,
+    weight: float,
+    rounds: int = ROUNDS,
+) -> tuple[Field, Field]:
+    """Fields into both references whose mean is near the source.
+
+    source, earlier, later: luma (H, W) uint8; direct: the fields expected, from which differences
+    cost; weight: cost of a bit in squared levels of 255, as in search_motion.
+    """
+    fields = list(direct)
+    pictures = (earlier, later)
+    doubled = 2 * source.astype(np.float32)
+    for turn in range(2 * rounds):
+        own, other = turn % 2, 1 - turn % 2
+        moved = np.empty(source.shape, np.float32)
+        move(pictures[other].astype(np.float32), fields[other], 1, moved)
+        # (source - mean)^2 = (2 source - other - own)^2 / 4
+        fields[own] = search_motion(
+            doubled - moved,
+            pictures[own],
+            previous=fields[own],
+            weight=4 * weight,
+            expected=direct[own],
+            coarse_of=source,
+        )
+    return fields[0], fields[1]
+
+
+def _spread(squares: Field) -> Field:
+    """(rows / 2, columns / 2, 2) -> (rows, columns, 2): a vector for each block."""
+    return np.ascontiguousarray(squares.repeat(2, axis=0).repeat(2, axis=1))
+
+
+assert BLOCK == 8
