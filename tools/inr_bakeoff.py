@@ -2,11 +2,12 @@
 
     python tools/inr_bakeoff.py PLAN.yaml --clips DIR --out results.jsonl [--only NAME] [--keep DIR]
 
-A plan (tools/inr_bakeoff.yaml) names clips and variants. Each clip is cut, cropped and scaled down
-by averaging areas; each variant is encoded to the clip's number of bytes by nvc.encode with as many
-epochs as its seconds of processor time hold, decoded from the file, and measured on its 8-bit
-frames. One JSON line is written a run, at once; runs already in the file are not made again.
---keep keeps the clips and files, for tools/inr_picture.py.
+A plan (tools/inr_bakeoff.yaml) names clips and variants. Each clip is cut, cropped and scaled
+down by averaging areas; each variant is encoded to the clip's number of bytes by nvc.encode, with
+as many epochs as take the processor time of the plan's number of epochs of its base, decoded from
+the file, and measured on its 8-bit frames. A step of the base and one of the variant are timed in
+turns before each fit. One JSON line is written a run, at once; runs already in the file are not
+made again. --keep keeps the clips and files, for tools/inr_picture.py.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import json
 import math
 import os
+import statistics
 import tempfile
 import time
 from dataclasses import replace
@@ -39,7 +41,7 @@ from nvc.video.writer import open_writer
 
 TRAINER_SECONDS = 0.002  # what Lightning adds to a step
 TIMED_EPOCHS = (3, 9)
-TIMED_STEPS = 8  # of each phase; the cheapest is taken as the cost of every step
+TIMED_STEPS = 20  # of each phase
 
 
 def prepare(clip: dict[str, Any], folder: Path, out: Path) -> Path:
@@ -86,60 +88,94 @@ def fit(path: Path, out: Path, clip: dict[str, Any], variant: dict[str, Any], ep
     return time.process_time() - began
 
 
-def step_cost(path: Path, clip: dict[str, Any], variant: dict[str, Any]) -> float:
-    """Processor seconds of a step of the fit, its phases in their shares."""
-    with open_video(path) as reader:
-        info, frames = reader.info, list(reader)
-    options = dict(variant.get("fit", {})) | {"size_bytes": clip["bytes"]}
-    encoder = make_encoder(variant["codec"], info, **options)
-    config = encoder.config
-    scheme = encoder.scheme_to_fit(info)
-    network, target = scheme.choose(config, info, frames=len(frames), share=1.0)
-    device = torch.device("cpu")
-    bfloat16 = use_bfloat16(config, device)
-    resident = scheme.clip(frames, info, device)
-    module = scheme.module()(network, config, resident, target_bits=8 * target, bfloat16=bfloat16)
-    optimisers = module.configure_optimizers()
-    indices = torch.arange(config.batch_size)
-    costs = []
-    for quantised in (False, True) if config.coding == "own" else (False,):
-        if quantised:
-            module.quantise_epoch = module.round_epoch = 0
-            module._start_quantising()
-        seconds = []
-        for _ in range(TIMED_STEPS):
+class Steps:
+    """Steps of a variant's fit on a clip, in each of its phases, timed one at a time."""
+
+    def __init__(self, path: Path, clip: dict[str, Any], variant: dict[str, Any]) -> None:
+        with open_video(path) as reader:
+            info, frames = reader.info, list(reader)
+        options = dict(variant.get("fit", {})) | {"size_bytes": clip["bytes"]}
+        encoder = make_encoder(variant["codec"], info, **options)
+        config = encoder.config
+        scheme = encoder.scheme_to_fit(info)
+        network, target = scheme.choose(config, info, frames=len(frames), share=1.0)
+        device = torch.device("cpu")
+        self._indices = torch.arange(config.batch_size)
+        self.shares, self._phases = [1.0], []
+        if config.coding == "own":
+            self.shares = [config.quantise_from, 1 - config.quantise_from]
+        for quantised in (False, True)[: len(self.shares)]:
+            module = scheme.module()(
+                network,
+                config,
+                scheme.clip(frames, info, device),
+                target_bits=8 * target,
+                bfloat16=use_bfloat16(config, device),
+            )
+            if quantised:
+                module.quantise_epoch = module.round_epoch = 0
+                module._start_quantising()
+            self._phases.append((module, module.configure_optimizers()))
+
+    def seconds(self) -> list[float]:
+        """Processor seconds of one more step in each phase."""
+        spent = []
+        for module, optimisers in self._phases:
             began = time.process_time()
-            module._loss(indices, 1)[1].backward()
+            module._loss(self._indices, 1)[1].backward()
             for optimiser in optimisers:
                 optimiser.step()
                 optimiser.zero_grad(set_to_none=True)
-            seconds.append(time.process_time() - began)
-        costs.append(min(seconds))
-    share = config.quantise_from if len(costs) == 2 else 1.0
-    return TRAINER_SECONDS + costs[0] * share + costs[-1] * (1 - share)
+            spent.append(TRAINER_SECONDS + time.process_time() - began)
+        return spent
+
+    def cost(self, timed: list[list[float]]) -> float:
+        """Processor seconds of a step of the whole fit: the middle of each phase, in its share."""
+        middle = [statistics.median(phase) for phase in zip(*timed, strict=True)]
+        return sum(share * one for share, one in zip(self.shares, middle, strict=True))
 
 
-def run(path: Path, clip: dict[str, Any], variant: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """One variant on one clip."""
+def step_costs(
+    path: Path, clip: dict[str, Any], base: dict[str, Any], variant: dict[str, Any]
+) -> tuple[float, float]:
+    """Processor seconds of a step of the base and of a variant, timed in turns: a machine that is
+    shared is as slow for the one as for the other."""
+    both = [Steps(path, clip, one) for one in (base, variant)]
+    timed = [[steps.seconds() for steps in both] for _ in range(TIMED_STEPS)]
+    base_cost, cost = (
+        steps.cost([turn[index] for turn in timed]) for index, steps in enumerate(both)
+    )
+    return base_cost, cost
+
+
+def run(
+    path: Path,
+    clip: dict[str, Any],
+    base: dict[str, Any],
+    variant: dict[str, Any],
+    epochs: int,
+    folder: Path,
+) -> dict[str, Any]:
+    """One variant on one clip, for as long as `epochs` epochs of the base take."""
     out = folder / f"{variant['name']}_{clip['name']}.nvc"
     batch = variant.get("fit", {}).get("batch_size", 2)
     per_epoch = math.ceil(clip["frames"] / batch)
     framewise = variant["codec"] not in ("nirvana", "pfnr")
-    if framewise:
-        per_step = step_cost(path, clip, variant)
-    else:
+    base_step, step = step_costs(path, clip, base, variant if framewise else base)
+    if not framewise:
         # Their steps are of patches, or of tracks: two short fits tell what an epoch costs.
-        short, longer = (fit(path, out, clip, variant, epochs) for epochs in TIMED_EPOCHS)
+        short, longer = (fit(path, out, clip, variant, count) for count in TIMED_EPOCHS)
         spread = (TIMED_EPOCHS[1] - TIMED_EPOCHS[0]) * per_epoch
-        per_step = max(longer - short, 0.3 * longer) / spread
-    epochs = max(10, round(variant["seconds"] / per_step / per_epoch))
-    seconds = fit(path, out, clip, variant, epochs)
+        step = max(longer - short, 0.3 * longer) / spread
+    steps = epochs * math.ceil(clip["frames"] / 2) * base_step / step
+    own_epochs = max(10, round(steps / per_epoch))
+    seconds = fit(path, out, clip, variant, own_epochs)
     stats = compare_file(path, out)
     return {
-        "epochs": epochs,
-        "steps": epochs * per_epoch,
+        "steps": own_epochs * per_epoch,
         "cpu_seconds": round(seconds, 1),
-        "ms_step": round(1000 * per_step, 2),
+        "ms_step": round(1000 * step, 2),
+        "ms_step_base": round(1000 * base_step, 2),
         "bytes": out.stat().st_size,
         "asked": clip["bytes"],
         **stats,
@@ -187,15 +223,17 @@ def main() -> None:
     parser.add_argument("--only", action="append", help="run these variants only")
     parser.add_argument("--clip", action="append", help="use these clips only")
     parser.add_argument("--keep", type=Path, help="folder for the clips and the files")
-    parser.add_argument("--seconds", type=float, help="in place of the plan's seconds")
+    parser.add_argument("--epochs", type=int, help="of the base, in place of the plan's")
     args = parser.parse_args()
     torch.set_num_threads(1)
     plan = yaml.safe_load(args.plan.read_text(encoding="utf-8"))
     clips = [clip for clip in plan["clips"] if not args.clip or clip["name"] in args.clip]
+    epochs = args.epochs or plan["epochs"]
     done = set()
     if args.out.exists():
         lines = args.out.read_text().splitlines()
-        done = {(r["variant"], r["clip"], r["seconds"]) for r in map(json.loads, lines)}
+        done = {(r["variant"], r["clip"], r["epochs"]) for r in map(json.loads, lines)}
+    base = {"fit": {}, **plan["base"]}
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
@@ -203,15 +241,13 @@ def main() -> None:
         for name, variant in plan["variants"].items():
             if args.only and name not in args.only:
                 continue
-            variant = {**plan.get("base", {}), **(variant or {})}
-            variant["name"] = name
-            variant["fit"] = {**plan.get("base", {}).get("fit", {}), **variant.get("fit", {})}
-            variant["seconds"] = args.seconds or variant.get("seconds", plan["seconds"])
+            variant = {**base, **(variant or {}), "name": name}
+            variant["fit"] = {**base["fit"], **variant["fit"]}
             for clip in clips:
-                if (name, clip["name"], variant["seconds"]) in done:
+                if (name, clip["name"], epochs) in done:
                     continue
-                row = {"variant": name, "clip": clip["name"], "seconds": variant["seconds"]}
-                row |= run(paths[clip["name"]], clip, variant, folder)
+                row = {"variant": name, "clip": clip["name"], "epochs": epochs}
+                row |= run(paths[clip["name"]], clip, base, variant, epochs, folder)
                 with args.out.open("a") as file:
                     file.write(json.dumps(row) + "\n")
                 print(json.dumps(row), flush=True)

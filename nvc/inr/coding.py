@@ -133,10 +133,9 @@ def _encode(group: QuantisedGroup, base: QuantisedGroup | None, prior: str) -> t
         moved = np.diff(matrix, axis=0, prepend=np.zeros_like(matrix[:1]))
         head += _add_cheaper(streams, matrix, moved, prior)
     if config.code_channels:
-        means = _channel_means(group.embedding)
+        means = channel_means(group.embedding)
         direct, differences = (
-            _embedding_matrix(group.embedding, means, differences=choice)
-            for choice in (False, True)
+            embedding_matrix(group.embedding, means, differences=choice) for choice in (False, True)
         )
         head += pack_step(group.embedding_step_code)
         head += _add_cheaper(streams, direct, differences, prior)
@@ -237,12 +236,12 @@ def _summed(matrix: np.ndarray, differences: bool) -> np.ndarray:
     return values.astype(np.int32)
 
 
-def _channel_means(embedding: np.ndarray) -> np.ndarray:
+def channel_means(embedding: np.ndarray) -> np.ndarray:
     """(channels,) integer means of (frames, channels, rows, columns)."""
     return np.rint(embedding.mean(axis=(0, 2, 3))).astype(np.int64)
 
 
-def _embedding_matrix(embedding: np.ndarray, means: np.ndarray, *, differences: bool) -> np.ndarray:
+def embedding_matrix(embedding: np.ndarray, means: np.ndarray, *, differences: bool) -> np.ndarray:
     """(frames, C, rows, columns) -> (C, frames * rows * columns), less the channel's mean, or less
     the frame before in all frames but the first."""
     centred = embedding - means[:, None, None]
