@@ -53,7 +53,7 @@ def symbol_digests(weights: Path, units: list[Unit], info: VideoInfo) -> list[st
             frames.setdefault(unit.frame_start, {})[unit.layer] = unit.payload
     digests = []
     for number, parts in frames.items():
-        decoder.decode(number, parts, None)
+        decoder.decode(decoder.read(number, parts))
         state = hashlib.sha256()
         for codes in decoder.memory.codes:
             state.update(codes.to(torch.uint8).numpy().tobytes())

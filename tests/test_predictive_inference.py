@@ -20,6 +20,7 @@ from nvc.predictive.planes_io import to_planes
 from nvc.predictive.row_coder import RowCoder, open_coder
 from nvc.predictive.scales import KIND_INTER, KIND_INTRA, KIND_RESET
 from nvc.predictive.sequence import SequenceDecoder, SequenceEncoder
+from nvc.predictive.structure import Place
 from nvc.video.frames import VideoInfo
 
 INFO = VideoInfo(width=90, height=60, frame_count=4, frame_rate=Fraction(25))
@@ -47,7 +48,10 @@ def encode(coder: FrameCoder) -> list[list[bytes | None]]:
     frames = make_frames(INFO, INFO.frame_count)
     planes = [to_planes(frame, INFO, coder.size, torch.zeros(1)) for frame in frames]
     qps = (16, 26, 18, 22)
-    return [encoder.encode(*each) for each in zip(planes, qps, KINDS, strict=True)]
+    return [
+        encoder.encode(*each, Place(number, number - 1 if number else None))
+        for number, each in enumerate(zip(planes, qps, KINDS, strict=True))
+    ]
 
 
 def decode(coder: FrameCoder, payloads: list[list[bytes | None]]) -> list[Memory]:
@@ -55,7 +59,8 @@ def decode(coder: FrameCoder, payloads: list[list[bytes | None]]) -> list[Memory
     decoder = SequenceDecoder(coder)
     left = []
     for number, layers in enumerate(payloads):
-        decoder.decode(number, {n: part for n, part in enumerate(layers) if part}, None)
+        parts = {n: part for n, part in enumerate(layers) if part}
+        decoder.decode(decoder.read(number, parts))
         assert decoder.memory is not None and not decoder.damaged
         left.append(decoder.memory)
     return left

@@ -6,7 +6,8 @@ from itertools import islice
 
 import pytest
 
-from nvc.predictive.structure import BFRAMES, MAX_REORDER, Place, coding_order, in_coding_order
+from nvc.bitstream.units import MAX_REORDER
+from nvc.predictive.structure import BFRAMES, Place, coding_order, in_coding_order
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,14 @@ from nvc.bitstream.header import PREFIX_SIZE, StreamHeader, header_size
 from nvc.bitstream.index import IndexBuilder, IndexEntry, StreamEnd
 from nvc.bitstream.source import CHUNK, SMALL_CHUNK, Cursor, Source
 from nvc.bitstream.timestamps import Timestamps, parse_timestamps
-from nvc.bitstream.units import CODEC_TYPES, FRAME_TYPES, Unit, UnitHead, UnitType
+from nvc.bitstream.units import (
+    CODEC_TYPES,
+    FRAME_TYPES,
+    MAX_REORDER,
+    Unit,
+    UnitHead,
+    UnitType,
+)
 from nvc.bitstream.walk import DamageLog, LostUnit, Walk, read_trailer
 from nvc.errors import StreamError
 
@@ -128,7 +135,8 @@ class StreamReader:
     ) -> Iterator[Unit]:
         """Units that decode some frames: CONFIG, then one track's from the last key at or before.
 
-        Frames between that key and `frame_start` come along, since the others may depend on them.
+        Frames between that key and `frame_start` come along, since the others may depend on them,
+        and for that reason FRAME units of up to MAX_REORDER frames behind the last.
         Raises StreamError on a pipe, ValueError for frames that cannot be.
         """
         if not self._source.seekable:
@@ -152,7 +160,7 @@ class StreamReader:
             return (
                 head.type in FRAME_TYPES
                 and head.track == track
-                and head.frame_start < stop
+                and head.frame_start < stop + MAX_REORDER * (head.type == UnitType.FRAME)
                 and not _above(head, layers)
             )
 
@@ -160,7 +168,7 @@ class StreamReader:
             if head.track == track and head.type in FRAME_TYPES:
                 if head.key and head.frame_start >= stop:
                     return
-                if payload is not None and head.frame_start < stop:
+                if payload is not None and wanted(head):
                     yield head.with_payload(payload)
 
     def entry_before(self, frame: int, *, track: int = 0) -> int | None:

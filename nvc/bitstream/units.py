@@ -19,6 +19,7 @@ from nvc.errors import StreamError
 MAX_PAYLOAD = 1 << 28
 MAX_RANGE = 1 << 16
 MAX_GAP = 1 << 16
+MAX_REORDER = 32
 MAX_LAYER = 255
 MAX_TRACK = (1 << 16) - 1
 MAX_TYPE = 63

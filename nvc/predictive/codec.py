@@ -1,40 +1,43 @@
 """The predictive codec over a stream: GOPs, rate targets, units, processes.
 
-A stream is one CONFIG unit (a version byte and the hash of the weights) and FRAME units as
-nvc.predictive.sequence lays them out. Encoding looks no frame ahead.
+A stream is one CONFIG unit (a version byte and the hash of the weights) and FRAME units in coding
+order (structure.py) as frame_units.py lays them out.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
 import torch
 
-from nvc.bitstream.units import MAX_GAP, Unit, UnitType, pack_head
+from nvc.bitstream.units import Unit, UnitType, pack_head
 from nvc.errors import StreamError, UsageError
 from nvc.nn.blocks import QP_COUNT
+from nvc.predictive.arrivals import Arrival, arrivals
 from nvc.predictive.checkpoint import shared_network
 from nvc.predictive.lanes import side_by_side
 from nvc.predictive.lookahead import Link, half_luma, linked, plan
-from nvc.predictive.network import KIND_INTER, KIND_INTRA, KIND_RESET, Planes
+from nvc.predictive.network import KIND_BI, KIND_INTER, KIND_INTRA, KIND_RESET, Planes
 from nvc.predictive.parallel import encode_gops
 from nvc.predictive.planes_io import to_frame, to_planes
+from nvc.predictive.playback import Playback
 from nvc.predictive.ratecontrol import BitrateControl, ConstantQp, PsnrControl, RateControl
 from nvc.predictive.row_coder import mean_dtype, open_coder
-from nvc.predictive.sequence import SequenceDecoder, SequenceEncoder, is_whole, starts_anew
+from nvc.predictive.sequence import SequenceDecoder, SequenceEncoder
+from nvc.predictive.structure import BFRAMES, Place, coding_order, in_coding_order
 from nvc.video.frames import Frame, VideoInfo
 from nvc.weights import by_hash, by_name
 
-CONFIG_VERSION = 4
+CONFIG_VERSION = 5
 DEFAULT_QP = 32
 TRIALS = ((), (), (-3, 3), (-6, -3, 3, 6))  # by effort: QPs tried for a frame beside its own
-# Configuration, number and layers of a frame, those of the last two inter frames before it where
-# decoding can start anew; or an error in place of a frame.
-_Job = StreamError | tuple[bytes, int, dict[int, bytes], tuple[dict[int, bytes], ...]]
+# What is added to the QP between B frames: of P frames with and without looking ahead, of B frames
+# by depth; and the offset of nvc.predictive.lookahead there.
+ANCHOR_OFFSET, BLIND_ANCHOR_OFFSET, DEPTH_OFFSETS = -1, -5, (3, 7, 9)
+PLAN_OFFSET = 4.0
 _JOBS_AHEAD = 512  # frames whose units are read before they are decoded
 _KEPT_BYTES = 192 << 20  # of decoded frames that wait for those before them, in each lane
 _READ_BYTES = 1 << 30  # of frames that are read before they are encoded, in all lanes
@@ -45,11 +48,12 @@ class EncodeOptions:
     """Options of `nvc encode --codec dhvc`.
 
     At most one of qp (0 best .. 63), bitrate (bit/s), size (bytes of the coded video) and psnr (dB,
-    (6Y + U + V) / 8); without any, QP 32. gop: frames from one intra frame to the next. reset:
-    frames after which statistics start anew, so that a lost unit costs at most that many frames of
-    its layer. intra_gain: QPs by which intra frames are finer, since others refer to them.
-    qp_cycle: added to the QP of inter frames by their place in the GOP, over and over, so that now
-    and then one is finer for those after it. jobs: GOPs encoded side by side in processes, at
+    (6Y + U + V) / 8); without any, QP 32. gop: frames from one intra frame to the next. bframes:
+    between two anchors (intra or P); 0 is low delay. reset: frames after which the statistics of
+    anchors start anew, so that a lost unit costs at most about that many frames of its layer.
+    intra_gain: QPs by which intra frames are finer, since others refer to them. qp_cycle: in low
+    delay, added to the QP of P frames by their place in the GOP, over and over, so that now and
+    then one is finer for those after it. jobs: GOPs encoded side by side in processes, at
     constant QP; cluster: where else they may run (nvc.schedule). effort: 0 looks no frame ahead, 1
     looks ahead (nvc.predictive.lookahead), 2 and 3 also code each frame at 3 or 5 QPs and take the
     cheapest in bits and errors. weights: a shipped name or a .safetensors path.
@@ -60,6 +64,7 @@ class EncodeOptions:
     size: int | None = None
     psnr: float | None = None
     gop: int = 32
+    bframes: int = 3
     reset: int = 8
     intra_gain: int = 9
     qp_cycle: tuple[int, ...] = (-8, 3, 3, 3, 0, 3, 3, 3)
@@ -91,6 +96,9 @@ class EncodeOptions:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise UsageError(f"{name} is {value}; allowed: {low} to {high}")
+        if self.bframes not in BFRAMES:
+            allowed = ", ".join(map(str, BFRAMES))
+            raise UsageError(f"bframes is {self.bframes}; allowed: {allowed}")
         mean_dtype(self.precision)
         if not self.qp_cycle or not all(-QP_COUNT < step < QP_COUNT for step in self.qp_cycle):
             raise UsageError(f"qp_cycle is {self.qp_cycle}; allowed: QP differences, at least one")
@@ -137,10 +145,12 @@ class PredictiveCodec:
         gop = options.gop
         numbered = ((number % gop == 0, (number, frame)) for number, frame in enumerate(frames))
         units = side_by_side(numbered, work, lanes=lanes, ahead=gop, keeps=8 * gop)
+        done = 0
         for unit in units:
             yield unit
+            done += unit.layer == 0
             if progress is not None and unit.layer == 0:
-                progress(unit.frame_start + 1)
+                progress(done)
 
     def decode(
         self,
@@ -161,20 +171,31 @@ class PredictiveCodec:
         """
         dtype = mean_dtype(precision)
 
-        def work(jobs: Iterator[_Job]) -> Iterator[Frame]:
-            decoder: SequenceDecoder | None = None
+        def work(jobs: Iterator[Arrival | StreamError | None]) -> Iterator[Frame]:
+            playback: Playback[Frame] | None = None
             opened: bytes | None = None
             for job in jobs:
                 if isinstance(job, StreamError):
                     raise job
-                config, number, parts, before = job
-                if decoder is None or config is not opened:
-                    decoder, opened = _open(config, info, str(device), dtype), config
-                    decoder.recall(before)
-                yield to_frame(decoder.decode(number, parts, layers), info, number)
+                if job is None:
+                    break
+                if playback is None or job.config != opened:
+                    if playback is not None:
+                        yield from playback.finish(None)
+                    decoder = _open(job.config, info, str(device), dtype, layers)
+                    decoder.recall(decoder.read(*each) for each in job.before)
+                    playback, opened = Playback(decoder, show), job.config
+                yield from playback.take(job.number, job.parts)
+            else:
+                return  # other lanes go on
+            if playback is not None:
+                yield from playback.finish(info.frame_count)
+
+        def show(planes: Planes, number: int) -> Frame:
+            return to_frame(planes, info, number)
 
         yield from side_by_side(
-            _jobs(units, info, layers),
+            arrivals(units, layers),
             work,
             lanes=lanes if str(device) == "cpu" else 1,
             ahead=_JOBS_AHEAD,
@@ -197,59 +218,6 @@ def _frame_bytes(info: VideoInfo) -> int:
     return sum(map(math.prod, info.plane_shapes())) * (1 if info.bit_depth == 8 else 2)
 
 
-def _jobs(
-    units: Iterable[Unit], info: VideoInfo, layers: int | None
-) -> Iterator[tuple[bool, _Job]]:
-    """Frames with the layers that arrived, and whether decoding can start anew at one.
-
-    It cannot once anything was lost, since what is shown then depends on all that came before. An
-    error in the units comes last, in place of a frame.
-    """
-    intact = True
-    before: deque[dict[int, bytes]] = deque(maxlen=2)
-    try:
-        for config, number, parts in _frames(units, info):
-            intact = intact and is_whole(parts, layers)
-            starts = intact and starts_anew(parts)
-            yield starts, (config, number, parts, tuple(before) if starts else ())
-            if intact and not starts:
-                before.append(parts)
-    except StreamError as error:
-        yield False, error
-
-
-def _frames(
-    units: Iterable[Unit], info: VideoInfo
-) -> Iterator[tuple[bytes, int, dict[int, bytes]]]:
-    """Configuration, number and layers of every frame, lost ones too. Raises StreamError."""
-    config: bytes | None = None
-    number: int | None = None
-    parts: dict[int, bytes] = {}
-    for unit in units:
-        if unit.type == UnitType.CONFIG:
-            config = unit.payload
-            continue
-        if unit.type != UnitType.FRAME:
-            continue
-        if config is None:
-            raise StreamError("the stream has frames before its configuration")
-        if unit.frame_count != 1:
-            raise StreamError(f"frame {unit.frame_start}: a unit of several frames")
-        if number is not None and unit.frame_start < number:
-            raise StreamError(f"frame {unit.frame_start} comes after frame {number}")
-        while number is not None and unit.frame_start > number:
-            yield config, number, parts
-            parts = {}
-            number += 1
-        number = unit.frame_start
-        parts[unit.layer] = unit.payload
-    if config is None or number is None:
-        return
-    yield config, number, parts
-    for lost in range(number + 1, min(info.frame_count or 0, number + 1 + MAX_GAP)):
-        yield config, lost, {}
-
-
 def encode_frames(
     options: EncodeOptions,
     frames: Iterable[Frame],
@@ -269,37 +237,74 @@ def encode_frames(
     def planes(frame: Frame) -> Planes:
         return to_planes(frame, info, encoder.coder.size, like)
 
-    for number, (frame, links) in enumerate(_linked(options, frames, planes), start=first):
-        position = number % options.gop
-        kind = KIND_INTRA if position == 0 else KIND_INTER
-        if position and position % options.reset == 0:
-            kind = KIND_RESET
+    found = _linked(options, frames, planes)
+    last_reset = first
+    for done, (place, (frame, links)) in enumerate(
+        in_coding_order(found, gop=options.gop, bframes=options.bframes, first=first), start=1
+    ):
+        kind = _kind(place, place.number - last_reset >= options.reset)
+        if kind in (KIND_INTRA, KIND_RESET):
+            last_reset = place.number
         source = planes(frame)
-        qp = control.qp(intra=kind == KIND_INTRA)
-        change, worth = (0, None) if links is None else plan(links, qp, encoder.coder.size)
-        if kind == KIND_INTRA:
-            qp -= options.intra_gain
-        else:
-            qp += options.qp_cycle[position % len(options.qp_cycle)]
+        group = _group(place)
+        wanted = control.qp(group)
+        qp, worth = _decide(options, place, wanted, links, encoder.coder.size)
         qp, *others = (
-            min(max(round(qp + change) + trial, 0), QP_COUNT - 1)
-            for trial in (0, *TRIALS[options.effort])
+            min(max(qp + trial, 0), QP_COUNT - 1) for trial in (0, *TRIALS[options.effort])
         )
-        payloads = encoder.encode(source, qp, kind, worth=worth, others=others)
+        payloads = encoder.encode(source, qp, kind, place, worth=worth, others=others)
+        key = kind == KIND_INTRA
         units = [
-            Unit(UnitType.FRAME, payload, number, 1, layer, kind == KIND_INTRA and layer == 0)
+            Unit(UnitType.FRAME, payload, place.number, 1, layer, key and layer == 0)
             for layer, payload in enumerate(payloads)
             if payload is not None
         ]
         spent = sum(len(pack_head(unit)) + len(unit.payload) + 4 for unit in units)
         control.update(
             bits=8 * spent,
-            intra=kind == KIND_INTRA,
+            group=group,
             psnr=lambda source=source: encoder.psnr(source, info.height, info.width),
         )
         yield from units
         if progress is not None:
-            progress(number + 1)
+            progress(first + done)
+
+
+def _kind(place: Place, due: bool) -> int:
+    """Kind of a frame; due: whether the statistics of anchors are to start anew."""
+    if place.earlier is None:
+        return KIND_INTRA
+    if place.later is not None:
+        return KIND_BI
+    return KIND_RESET if due else KIND_INTER
+
+
+def _group(place: Place) -> int:
+    """Which frames the rate control takes as alike: 0 intra, 1 P, 2 and more B by depth."""
+    return 0 if place.earlier is None else 1 + place.depth
+
+
+def _decide(
+    options: EncodeOptions,
+    place: Place,
+    qp: int,
+    links: list[Link] | None,
+    size: tuple[int, int],
+) -> tuple[int, torch.Tensor | None]:
+    """QP of a frame where the encode is at `qp`, and what its places are worth."""
+    if place.later is not None:
+        return qp + DEPTH_OFFSETS[place.depth - 1], None
+    change, worth = 0.0, None
+    if links is not None:
+        offset = {"offset": PLAN_OFFSET} if options.bframes else {}
+        change, worth = plan(links, qp, size, **offset)
+    if place.earlier is None:
+        qp -= options.intra_gain
+    elif options.bframes:
+        qp += BLIND_ANCHOR_OFFSET if links is None else ANCHOR_OFFSET
+    else:
+        qp += options.qp_cycle[place.number % options.gop % len(options.qp_cycle)]
+    return round(qp + change), worth
 
 
 def _linked(
@@ -328,12 +333,14 @@ def _control(options: EncodeOptions, info: VideoInfo) -> RateControl:
         bits_per_frame=bitrate / float(info.frame_rate),
         pixels=info.width * info.height,
         window=max(options.gop, round(float(info.frame_rate))),
-        gop=options.gop,
+        groups=[_group(place) for place in coding_order(options.gop, options.bframes)],
         frames=info.frame_count,
     )
 
 
-def _open(payload: bytes, info: VideoInfo, device: str, dtype: torch.dtype) -> SequenceDecoder:
+def _open(
+    payload: bytes, info: VideoInfo, device: str, dtype: torch.dtype, layers: int | None
+) -> SequenceDecoder:
     if len(payload) != 9:
         raise StreamError(f"the codec's configuration has {len(payload)} bytes; expected 9")
     if payload[0] != CONFIG_VERSION:
@@ -342,4 +349,5 @@ def _open(payload: bytes, info: VideoInfo, device: str, dtype: torch.dtype) -> S
             f"this program reads version {CONFIG_VERSION}"
         )
     network, _ = shared_network(by_hash(payload[1:]), device)
-    return SequenceDecoder(open_coder(network, (info.height, info.width), dtype))
+    coder = open_coder(network, (info.height, info.width), dtype)
+    return SequenceDecoder(coder, layers=layers)

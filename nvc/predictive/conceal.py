@@ -12,18 +12,18 @@ from torch import Tensor
 
 from nvc.nn.planes import enlarge_planes
 from nvc.predictive.network import Memory, Planes
+from nvc.predictive.records import Field
 
 _LIKE = 10 / 255  # luma difference up to which the past counts as the same content
 
 
-def carried_motion(last: np.ndarray | None, older: np.ndarray | None) -> np.ndarray | None:
-    """Motion of a frame whose own is lost, from the fields of the two frames before it.
+def carried_motion(last: Field, older: Field | None = None) -> Field:
+    """Motion of a frame whose own is lost, from that of the last two P frames.
 
-    Fields (rows, columns, 2) int16 or None; component by component the smaller one where both have
-    the same sign, else 0: a pan goes on, and what moved only once stands still.
+    Fields (rows, columns, 2), over as many frames as the lost one; component by component the
+    smaller one where both have the same sign, else 0: a pan goes on, and what moved only once (or
+    is all that is known) stands still.
     """
-    if last is None:
-        return None
     if older is None:
         return np.zeros_like(last)
     smaller = np.minimum(np.abs(last), np.abs(older)) * np.sign(last)
@@ -49,11 +49,7 @@ def detail_of_past(intra: Memory, past: Memory, lost: int, shrinks: Sequence[int
         pictures[layer] = _mixed(
             intra.pictures[layer], past.pictures[layer], raised, enlarge_planes([trust], factor)[0]
         )
-    features = intra.features
-    if features is not None and past.features is not None:
-        near = F.avg_pool2d(enlarge_planes([trust], shrinks[lost - 1])[0], 8)
-        features = torch.lerp(features, past.features, near.to(features.dtype))
-    return replace(intra, pictures=pictures, features=features)
+    return replace(intra, pictures=pictures)
 
 
 def _trust(luma: Tensor) -> Tensor:

@@ -130,15 +130,17 @@ def half_luma(planes: Planes) -> NDArray[np.uint8]:
     return half.mul(255).add_(0.5).clamp_(0, 255).to(torch.uint8).cpu().numpy()
 
 
-def plan(links: Sequence[Link], qp: int, size: tuple[int, int]) -> tuple[float, Tensor]:
+def plan(
+    links: Sequence[Link], qp: int, size: tuple[int, int], *, offset: float = OFFSET
+) -> tuple[float, Tensor]:
     """What a frame's QP changes by, and what an error of each place is worth among its places.
 
-    qp: of the encode; size: padded height and width. The worth is (1, 1, H / 16, W / 16) float32 of
-    geometric mean 1.
+    qp: of the encode; size: padded height and width; offset: as OFFSET. The worth is
+    (1, 1, H / 16, W / 16) float32 of geometric mean 1.
     """
     distortion = 1 / (2 * math.log(2) * float(qp_lambda(torch.tensor(qp))))
     cells = np.log2(importance(links, distortion, (size[0] // CELL, size[1] // CELL)))
-    offset = OFFSET * (1 + max(0, qp - _MIDDLE) / (QP_COUNT - 1 - _MIDDLE))
+    offset *= 1 + max(0, qp - _MIDDLE) / (QP_COUNT - 1 - _MIDDLE)
     change = offset - STRENGTH * _QPS_PER_HALVING * float(cells.mean())
     worth = np.exp2(PLACE_STRENGTH * (cells - cells.mean())).astype(np.float32)
     return change, torch.from_numpy(worth)[None, None]

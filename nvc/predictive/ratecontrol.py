@@ -1,23 +1,29 @@
-"""QP of each frame for a bit rate or a quality, in one pass and with no look-ahead."""
+"""QP of each frame for a bit rate or a quality, in one pass.
+
+Frames come in coding order; those that cost about alike are a group: 0 intra, 1 P, 2 and more B
+frames by depth. The QP is that of the encode, to which each group has its own offset.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from nvc.nn.blocks import QP_COUNT
 
 QPS_PER_HALVING = 9.0  # QPs over which the bits of a frame halve, about
 DECIBELS_PER_QP = 0.25  # about; only the speed of convergence hangs on it
+# Bits of a frame of each group among those of an intra frame, until one is known.
+SHARES = (1.0, 0.25, 0.12, 0.06, 0.03)
 
 
 class RateControl(Protocol):
     """Asked for a QP before each frame, told afterwards what it cost."""
 
-    def qp(self, *, intra: bool) -> int: ...
+    def qp(self, group: int) -> int: ...
 
-    def update(self, *, bits: int, intra: bool, psnr: Callable[[], float]) -> None: ...
+    def update(self, *, bits: int, group: int, psnr: Callable[[], float]) -> None: ...
 
 
 class ConstantQp:
@@ -26,57 +32,65 @@ class ConstantQp:
     def __init__(self, qp: int) -> None:
         self._qp = qp
 
-    def qp(self, *, intra: bool) -> int:
+    def qp(self, group: int) -> int:
         return self._qp
 
-    def update(self, *, bits: int, intra: bool, psnr: Callable[[], float]) -> None:
+    def update(self, *, bits: int, group: int, psnr: Callable[[], float]) -> None:
         pass
 
 
 class BitrateControl:
     """Spends what is left of the budget over a window of frames to come.
 
-    Bits of a frame are modelled as complexity * 2^(-QP / 9), with a complexity for intra and one
-    for inter frames, each following what frames cost. `window`: frames over which a debt is paid
-    back; `frames`: length of the clip where it is known, so that the window ends with it.
+    Bits of a frame are modelled as complexity * 2^(-QP / 9), with a complexity for each group of
+    frames, following what frames cost. `window`: frames over which a debt is paid back; `groups`:
+    of the frames of a GOP in coding order; `frames`: length of the clip where it is known, so that
+    the window ends with it.
     """
 
     def __init__(
-        self, *, bits_per_frame: float, pixels: int, window: int, gop: int, frames: int | None
+        self,
+        *,
+        bits_per_frame: float,
+        pixels: int,
+        window: int,
+        groups: Sequence[int],
+        frames: int | None,
     ) -> None:
         self.bits_per_frame = bits_per_frame
         self.window = window
-        self.gop = gop
+        self.groups = groups
         self.frames = frames
-        # Typical content at QP 32: 0.25 bits a pixel intra, 0.06 inter.
-        scale = pixels * 2 ** (32 / QPS_PER_HALVING)
-        self.complexity = {True: 0.25 * scale, False: 0.06 * scale}
-        self.known = {True: False, False: False}
+        # Typical content at QP 32: 0.25 bits a pixel intra.
+        scale = 0.25 * pixels * 2 ** (32 / QPS_PER_HALVING)
+        self.complexity = [share * scale for share in SHARES]
+        self.known = [False] * len(SHARES)
         self.debt = 0.0
         self.done = 0
         self.last: float | None = None
 
-    def qp(self, *, intra: bool) -> int:
+    def qp(self, group: int) -> int:
         window = self.window
         if self.frames is not None:
             window = max(1, min(window, self.frames - self.done))
         budget = max(window * self.bits_per_frame - self.debt, 0.05 * window * self.bits_per_frame)
-        intras = sum((self.done + ahead) % self.gop == 0 for ahead in range(window))
-        work = intras * self.complexity[True] + (window - intras) * self.complexity[False]
+        ahead = (self.groups[(self.done + n) % len(self.groups)] for n in range(window))
+        work = sum(self.complexity[each] for each in ahead)
         wanted = QPS_PER_HALVING * math.log2(max(work, 1.0) / budget)
-        if self.last is not None and self.known[intra]:
+        if self.last is not None and self.known[group]:
             wanted = min(max(wanted, self.last - 3), self.last + 3)
         self.last = min(max(wanted, 0.0), QP_COUNT - 1.0)
         self.used = round(self.last)
         return self.used
 
-    def update(self, *, bits: int, intra: bool, psnr: Callable[[], float]) -> None:
+    def update(self, *, bits: int, group: int, psnr: Callable[[], float]) -> None:
         seen = bits * 2 ** (self.used / QPS_PER_HALVING)
-        follow = 0.35 if self.known[intra] else 1.0
-        self.complexity[intra] *= (seen / self.complexity[intra]) ** follow
-        if not self.known[intra] and intra and not self.known[False]:
-            self.complexity[False] = 0.25 * seen
-        self.known[intra] = True
+        follow = 0.35 if self.known[group] else 1.0
+        self.complexity[group] *= (seen / self.complexity[group]) ** follow
+        if not any(self.known):
+            whole = seen / SHARES[group]
+            self.complexity = [share * whole for share in SHARES]
+        self.known[group] = True
         self.debt += bits - self.bits_per_frame
         self.done += 1
 
@@ -89,11 +103,11 @@ class PsnrControl:
         self.level = 32.0
         self.error = 0.0  # sum over frames of target - reached
 
-    def qp(self, *, intra: bool) -> int:
+    def qp(self, group: int) -> int:
         self.used = round(min(max(self.level, 0.0), QP_COUNT - 1.0))
         return self.used
 
-    def update(self, *, bits: int, intra: bool, psnr: Callable[[], float]) -> None:
+    def update(self, *, bits: int, group: int, psnr: Callable[[], float]) -> None:
         missing = self.target - psnr()
         self.error += missing
         step = 0.5 * missing + 0.1 * self.error

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 BFRAMES = (0, 1, 3, 7)  # allowed between two anchors; 0 is low delay: coded as they come
-MAX_REORDER = 32  # frames a frame may be coded ahead of one that is shown before it
 
 Item = TypeVar("Item")
 

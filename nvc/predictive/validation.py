@@ -15,6 +15,7 @@ from nvc.predictive.checkpoint import save_network
 from nvc.predictive.frame_coder import FrameCoder
 from nvc.predictive.network import KIND_INTER, KIND_INTRA, Planes, PredictiveNetwork
 from nvc.predictive.sequence import SequenceDecoder, SequenceEncoder
+from nvc.predictive.structure import Place
 
 FIELDS = ("step", "clip", "qp", "bpp", "psnr_yuv")
 
@@ -32,10 +33,11 @@ def measure_sequence(
     encoder, decoder = SequenceEncoder(coder), SequenceDecoder(coder)
     spent, quality = 0, 0.0
     for number, source in enumerate(frames):
-        layers = encoder.encode(source, qp, KIND_INTER if number else KIND_INTRA)
+        place = Place(number, number - 1 if number else None)
+        layers = encoder.encode(source, qp, KIND_INTER if number else KIND_INTRA, place)
         parts = {layer: payload for layer, payload in enumerate(layers) if payload is not None}
         spent += sum(map(len, parts.values()))
-        shown = decoder.decode(number, parts, None)
+        shown = decoder.decode(decoder.read(number, parts))
         for weight, plane, x_hat in zip((6, 1, 1), source, shown, strict=True):
             levels = [(p * 255).round().clamp(0, 255) for p in (plane, x_hat)]
             error = (levels[0] - levels[1]).square().mean().clamp(min=1e-4)

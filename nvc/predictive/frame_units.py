@@ -1,0 +1,167 @@
+"""Layout of a frame in units, as docs/bitstream.md (section 9) has it, without what the bits mean.
+
+One FRAME unit holds one layer of one frame. Only layers with symbols are written, and layer 0 says
+which these are, so a decoder knows a lost layer from an empty one. A small frame is packed whole
+into the unit of layer 0, since three units cost more than they are worth; an encoder for a lossy
+channel leaves that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from nvc.bitstream.bits import pack_varint, read_varint
+from nvc.errors import StreamError
+from nvc.predictive.network import KIND_BI, KIND_INTER, KIND_INTRA, KIND_RESET
+
+PACK_BELOW = 600  # bytes of all layers under which a frame is one unit
+MAX_LAYERS = 7
+MAX_DISTANCE = 255  # of a P frame to its reference
+MAX_PAIR_DISTANCE = 16  # of a B frame to each of its two
+_KINDS = (KIND_INTER, KIND_INTRA, KIND_RESET, KIND_BI)  # by bits 6 and 7 of the first byte
+_QP_MASK = 63
+_PACKED = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReceivedFrame:
+    """What arrived of a frame.
+
+    qp, kind: None where nothing arrived; base: whether layer 0 did, which alone tells the numbers
+    of the references (as many as the kind has) and their coded fields; symbols: by layer, empty
+    where nothing was coded, and without those that are lost.
+    """
+
+    number: int
+    qp: int | None = None
+    kind: int | None = None
+    base: bool = False
+    references: tuple[int, ...] = ()
+    fields: tuple[bytes, ...] = ()
+    symbols: dict[int, bytes] = field(default_factory=dict)
+
+
+def pack_frame(
+    layers: Sequence[bytes | None],
+    qp: int,
+    kind: int,
+    *,
+    distances: Sequence[int] = (),
+    fields: Sequence[bytes] = (),
+    pack: bool = True,
+) -> list[bytes | None]:
+    """Payloads of the units of a frame by layer, None where none is written.
+
+    layers: symbols of each; distances: to its references, the earlier first, all positive; fields:
+    coded fields into these, none where the network sends no motion; pack: whether a small frame
+    may be one unit.
+    """
+    head = bytes([qp | _KINDS.index(kind) << 6])
+    there = sum(1 << number for number, payload in enumerate(layers) if payload)
+    motion = b"".join(pack_varint(len(part)) + part for part in fields)
+    if kind == KIND_BI:
+        motion = bytes([distances[0] - 1 << 4 | distances[1] - 1]) + motion
+    elif kind != KIND_INTRA:
+        motion = bytes(distances) + motion
+    parts = [payload for payload in layers if payload]
+    if pack and sum(map(len, parts)) < PACK_BELOW:
+        sized = [pack_varint(len(part)) + part for part in parts[:-1]]
+        return [head + bytes([there | _PACKED]) + motion + b"".join((*sized, *parts[-1:]))]
+    base = head + bytes([there]) + motion + (layers[0] or b"")
+    return [base, *(head + payload if payload else None for payload in layers[1:])]
+
+
+def read_frame(number: int, parts: dict[int, bytes], *, sends: bool) -> ReceivedFrame:
+    """What the payloads of the layers that arrived say of frame `number`.
+
+    sends: whether the network's frames hold motion fields. Raises StreamError where they are cut
+    off or refer to what cannot be.
+    """
+    if any(not part for part in parts.values()):
+        raise StreamError(f"frame {number}: a layer without its first byte")
+    if not parts:
+        return ReceivedFrame(number=number)
+    kind, qp = kind_of(parts), parts[min(parts)][0] & _QP_MASK
+    if 0 not in parts:
+        return ReceivedFrame(number=number, qp=qp, kind=kind)
+    base = parts[0]
+    try:
+        if len(base) < 2:
+            raise StreamError("layer 0 is cut off")
+        references, start = _references(number, base, kind)
+        fields = []
+        for _ in references if sends else ():
+            part, start = _sized(base, start, "a motion field")
+            fields.append(part)
+        symbols = _symbols(base, start)
+    except StreamError as error:
+        raise StreamError(f"frame {number}: {error}") from error
+    for layer in range(MAX_LAYERS):
+        if not base[1] >> layer & 1:
+            symbols[layer] = b""
+        elif layer not in symbols and layer in parts:
+            symbols[layer] = parts[layer][1:]
+    return ReceivedFrame(
+        number=number,
+        qp=qp,
+        kind=kind,
+        base=True,
+        references=references,
+        fields=tuple(fields),
+        symbols=symbols,
+    )
+
+
+def kind_of(parts: dict[int, bytes]) -> int | None:
+    """Kind of a frame from the layers that arrived; None where these do not tell."""
+    first = parts[min(parts)] if parts else b""
+    return _KINDS[first[0] >> 6] if first else None
+
+
+def is_whole(parts: dict[int, bytes], layers: int | None) -> bool:
+    """Whether all layers that hold symbols are there, of the coarsest `layers` of them."""
+    base = parts.get(0, b"")
+    if len(base) < 2:
+        return False
+    needed = range(MAX_LAYERS if layers is None else layers)
+    return bool(base[1] & _PACKED) or all(
+        layer in parts for layer in needed if base[1] >> layer & 1
+    )
+
+
+def _references(number: int, base: bytes, kind: int | None) -> tuple[tuple[int, ...], int]:
+    """Numbers of the references, and where the payload of layer 0 goes on behind them."""
+    if kind == KIND_INTRA:
+        return (), 2
+    if len(base) < 3:
+        raise StreamError("layer 0 is cut off")
+    if kind == KIND_BI:
+        earlier, later = (base[2] >> 4) + 1, (base[2] & 15) + 1
+        references: tuple[int, ...] = (number - earlier, number + later)
+    else:
+        references = (number - base[2],)
+    if not 0 <= references[0] < number:
+        raise StreamError(f"its reference would be frame {references[0]}")
+    return references, 3
+
+
+def _symbols(base: bytes, start: int) -> dict[int, bytes]:
+    """Symbols by layer that the unit of layer 0 carries from `start` on."""
+    if not base[1] & _PACKED:
+        return {0: base[start:]}
+    layers = [layer for layer in range(MAX_LAYERS) if base[1] >> layer & 1]
+    symbols: dict[int, bytes] = {}
+    for layer in layers[:-1]:
+        symbols[layer], start = _sized(base, start, "a packed layer")
+    if layers:
+        symbols[layers[-1]] = base[start:]
+    return symbols
+
+
+def _sized(base: bytes, start: int, what: str) -> tuple[bytes, int]:
+    """Bytes behind their length at `start`, and where they end."""
+    length, start = read_varint(base, start, len(base), limit=len(base))
+    if start + length > len(base):
+        raise StreamError(f"{what} is cut off")
+    return base[start : start + length], start + length
