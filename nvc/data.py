@@ -1,7 +1,7 @@
 """Clips for training the predictive network: decoded once, read as memory-mapped uint8 planes.
 
-`prepare_clip` decodes a clip to Y, U, V arrays and searches its motion once; `ClipBatches` cuts
-random sequences out of them (multiples of 8 samples, so that vectors move with their blocks), and
+`prepare_clip` decodes a clip to Y, U, V arrays; `ClipBatches` cuts random sequences out of them,
+puts their frames in coding order and searches their motion (some 2 ms a frame of 128x128), and
 `ClipDataModule` gives Lightning both. No pixel is touched by Python: a batch is slices and flips.
 """
 
@@ -19,7 +19,11 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from nvc.errors import InputError
+from nvc.nn.blocks import QP_COUNT
+from nvc.predictive.bidirectional import direct_fields, search_pair
 from nvc.predictive.motion_search import search_motion
+from nvc.predictive.sequence import motion_weight
+from nvc.predictive.structure import Place, coding_order
 from nvc.video.reader import VideoReader
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".y4m", ".avi")
@@ -28,11 +32,10 @@ _ALIGN = 16
 
 @dataclass(frozen=True)
 class Clip:
-    """One prepared clip: Y (N, H, W), U and V (N, H/2, W/2) uint8, vectors (N-1, H/8, W/8, 2)."""
+    """One prepared clip: Y (N, H, W), U and V (N, H/2, W/2) uint8."""
 
     name: str
     planes: tuple[np.ndarray, np.ndarray, np.ndarray]
-    vectors: np.ndarray
 
     @property
     def frames(self) -> int:
@@ -45,22 +48,27 @@ class Clip:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Part of a training schedule: how long, and the shape of a batch."""
+    """Part of a training schedule: how long, and the shape of a batch.
+
+    bframes: B frames between two anchors, as in an encode.
+    """
 
     steps: int
     frames: int = 2
     crop: int = 128
     batch: int = 8
+    bframes: int = 0
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.frames < 1 or self.batch < 1:
             raise ValueError("a stage needs steps, frames and batch of at least 1")
         if self.crop % 64 or self.crop < 64:
             raise ValueError(f"crop is {self.crop}; allowed: multiples of 64")
+        coding_order(self.frames, self.bframes)  # says which bframes are allowed
 
 
 def prepare_clip(path: Path, cache: Path) -> Path:
-    """Decode a clip and search its motion into `cache`; does nothing when that is done already.
+    """Decode a clip into `cache`; does nothing when that is done already.
 
     Only 8-bit 4:2:0 is taken, cropped at the lower right to multiples of 16. Raises InputError.
     """
@@ -82,34 +90,29 @@ def prepare_clip(path: Path, cache: Path) -> Path:
                 planes[number].append(plane.numpy()[: height >> shift, : width >> shift].copy())
     if len(planes[0]) < 2:
         raise InputError(f"{path}: a training clip needs at least 2 frames")
-    vectors: list[np.ndarray] = []
-    for before, after in zip(planes[0], planes[0][1:], strict=False):
-        vectors.append(search_motion(after, before, previous=vectors[-1] if vectors else None))
     part = target.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     for name, frames in zip("yuv", planes, strict=True):
         np.save(part / f"{name}.npy", np.stack(frames))
-    np.save(part / "vectors.npy", np.stack(vectors).astype(np.int16))
     part.rename(target)
     return target
 
 
 def load_clip(folder: Path) -> Clip:
     """Open a prepared clip without reading it."""
-    y, u, v, vectors = (
-        np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-        for name in ("y", "u", "v", "vectors")
-    )
-    return Clip(name=folder.name, planes=(y, u, v), vectors=vectors)
+    y, u, v = (np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in "yuv")
+    return Clip(name=folder.name, planes=(y, u, v))
 
 
 class ClipBatches(IterableDataset):
     """Endless batches of random sequences, following a schedule of stages.
 
     rank: which of several processes training together this is; each draws its own sequences.
-    Yields planes (y, u, v): (T, B, 1, crop, crop) and halves, uint8; vectors
-    (T-1, B, 2, crop/8, crop/8) int16; qp (B,) int64.
+    Yields, frames in coding order, planes (y, u, v): (T, B, 1, crop, crop) and halves, uint8;
+    vectors (T, B, 2, crop/8, crop/8) int16 into the earlier reference and later_vectors into the
+    later one, zeros where there is none; references (T, 2) int64, their places in coding order or
+    -1; depth (T,) int64, of a B frame in its pyramid; qp (B,) int64.
     """
 
     def __init__(
@@ -146,7 +149,9 @@ class ClipBatches(IterableDataset):
             while self.start < done:
                 self.start += 1
                 picked = rng.choice(len(fitting), size=stage.batch, p=weights)
-                yield self._collate([self._cut(fitting[p], stage, rng) for p in picked], rng)
+                qps = rng.integers(0, QP_COUNT, size=stage.batch)
+                cuts = [self._cut(fitting[p], stage, rng) for p in picked]
+                yield self._collate(cuts, qps, stage)
 
     @staticmethod
     def _cut(clip: Clip, stage: Stage, rng: np.random.Generator) -> list[np.ndarray]:
@@ -164,26 +169,74 @@ class ClipBatches(IterableDataset):
                 left >> shift : (left + stage.crop) >> shift,
             ]
             sequence.append(part[:, :: 1 - 2 * flip_y, :: 1 - 2 * flip_x])
-        vectors = clip.vectors[
-            first : first + stage.frames - 1,
-            top // 8 : (top + stage.crop) // 8,
-            left // 8 : (left + stage.crop) // 8,
-        ][:, :: 1 - 2 * flip_y, :: 1 - 2 * flip_x]
-        sequence.append(vectors * np.array([1 - 2 * flip_x, 1 - 2 * flip_y], np.int16))
         return sequence
 
     @staticmethod
-    def _collate(cuts: list[list[np.ndarray]], rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        y, u, v, vectors = (
-            torch.from_numpy(np.stack(parts, axis=1)) for parts in zip(*cuts, strict=True)
+    def _collate(
+        cuts: list[list[np.ndarray]], qps: np.ndarray, stage: Stage
+    ) -> dict[str, torch.Tensor]:
+        order = coding_order(stage.frames, stage.bframes)
+        at = [place.number for place in order]
+        where = {number: place for place, number in enumerate(at)} | {None: -1}
+        # (T, B, 1, H, W) in coding order
+        y, u, v = (
+            torch.from_numpy(np.stack(parts, axis=1)[at])[:, :, None]
+            for parts in zip(*cuts, strict=True)
         )
+        fields = [
+            motion_of(cut[0], order, motion_weight(int(qp)))
+            for cut, qp in zip(cuts, qps, strict=True)
+        ]
+        earlier, later = (
+            torch.from_numpy(np.stack(parts, axis=1).astype(np.int16))  # (T, B, H/8, W/8, 2)
+            .permute(0, 1, 4, 2, 3)
+            .contiguous()
+            for parts in zip(*fields, strict=True)
+        )
+        references = [(where[place.earlier], where[place.later]) for place in order]
         return {
-            "y": y[:, :, None],  # (T, B, 1, H, W)
-            "u": u[:, :, None],
-            "v": v[:, :, None],
-            "vectors": vectors.permute(0, 1, 4, 2, 3).contiguous(),  # (T-1, B, 2, H/8, W/8)
-            "qp": torch.from_numpy(rng.integers(0, 64, size=len(cuts))),
+            "y": y,
+            "u": u,
+            "v": v,
+            "vectors": earlier,
+            "later_vectors": later,
+            "references": torch.tensor(references),
+            "depth": torch.tensor([place.depth for place in order]),
+            "qp": torch.from_numpy(qps),
         }
+
+
+def motion_of(
+    luma: np.ndarray, order: Sequence[Place], weight: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fields of a sequence of originals (T, H, W) uint8 in coding order, as the encoder searches.
+
+    Two arrays (T, H/8, W/8, 2) int32, into the earlier and into the later reference of each frame;
+    zeros where there is none. weight: cost of a bit, as in search_motion.
+    """
+    shape = (len(order), luma.shape[1] // 8, luma.shape[2] // 8, 2)
+    earlier, later = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    at = {place.number: position for position, place in enumerate(order)}
+    frames = [np.ascontiguousarray(picture) for picture in luma]
+    for position, place in enumerate(order):
+        if place.earlier is None:
+            continue
+        current, before = frames[place.number], frames[place.earlier]
+        if place.later is None:
+            earlier[position] = search_motion(current, before, weight=weight)
+            continue
+        first, last = at[place.earlier], at[place.later]
+        from_later = order[last].earlier == place.earlier
+        direct = direct_fields(
+            earlier[last] if from_later else later[first],
+            place.number - place.earlier,
+            place.later - place.number,
+            from_later=from_later,
+        )
+        earlier[position], later[position] = search_pair(
+            current, before, frames[place.later], direct, weight=weight, rounds=1
+        )
+    return earlier, later
 
 
 class ClipDataModule(lightning.LightningDataModule):

@@ -2,8 +2,8 @@
 
 The field that leads from one reference to the other says where a frame between them lies on the
 way, as if everything moved evenly (the temporal direct mode of H.264, clause 8.4.1.2.3); only
-differences from that are coded. Both fields serve one prediction, the mean of the two references,
-so each is searched against what the other leaves of the picture.
+differences from that are coded. Both fields serve one prediction, the mean of the two references:
+the first is searched for itself, then each against what the other leaves of the picture.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nvc.predictive.motion_search import BLOCK, search_motion
 from nvc.predictive.plane_kernels import move
 
-ROUNDS = 2  # times both fields are searched (docs/predictive.md)
+FIRST_WEIGHT = 2.0  # of a bit in the search of the first field for itself (docs/predictive.md)
 
 Field = NDArray[np.int32]
 
@@ -47,17 +47,21 @@ def search_pair(
     direct: tuple[Field, Field],
     *,
     weight: float,
-    rounds: int = ROUNDS,
+    rounds: int = 1,
 ) -> tuple[Field, Field]:
     """Fields into both references whose mean is near the source.
 
     source, earlier, later: luma (H, W) uint8; direct: the fields expected, from which differences
-    cost; weight: cost of a bit in squared levels of 255, as in search_motion.
+    cost; weight: cost of a bit in squared levels of 255, as in search_motion; rounds: times the
+    pair is searched.
     """
-    fields = list(direct)
     pictures = (earlier, later)
+    fields = list(direct)
+    fields[0] = search_motion(
+        source, earlier, previous=direct[0], weight=FIRST_WEIGHT * weight, expected=direct[0]
+    )
     doubled = 2 * source.astype(np.float32)
-    for turn in range(2 * rounds):
+    for turn in range(1, 2 * rounds):
         own, other = turn % 2, 1 - turn % 2
         moved = np.empty(source.shape, np.float32)
         move(pictures[other].astype(np.float32), fields[other], 1, moved)

@@ -38,10 +38,11 @@ class PredictiveModule(lightning.LightningModule):
     rates fall to floor times their peak; aux: weight of the distortion of each coarser scale;
     reset_rate: share of frames whose past statistics are withheld; drop_rate: share of inter frames
     whose finest symbols are lost; ema: decay of the averaged weights; clip: largest norm of the
-    gradient; intra_gain, qp_cycle: QPs of the frames of a sequence relative to that of the batch,
-    as the encoder sets them (nvc.predictive.codec), the cycle from a random place; cycle_rate:
-    share of the samples that have them; weights: a shipped name or a .safetensors path to go on
-    from.
+    gradient; intra_gain, qp_cycle: QPs of intra and P frames of a sequence without B frames,
+    relative to that of the batch, as the encoder sets them (nvc.predictive.codec), the cycle from
+    a random place; with B frames, the ranges intra_range, anchor_range and b_ranges (by depth),
+    about what looking ahead makes of them; weights: a shipped name or a .safetensors path to go
+    on from.
     """
 
     def __init__(
@@ -60,7 +61,9 @@ class PredictiveModule(lightning.LightningModule):
         clip: float = 1.0,
         intra_gain: int = 9,
         qp_cycle: tuple[int, ...] = (-8, 3, 3, 3, 0, 3, 3, 3),
-        cycle_rate: float = 0.7,
+        intra_range: tuple[int, int] = (-16, -6),
+        anchor_range: tuple[int, int] = (-12, 3),
+        b_ranges: tuple[tuple[int, int], ...] = ((1, 5), (5, 9), (7, 11)),
         weights: str | None = None,
     ) -> None:
         super().__init__()
@@ -101,37 +104,50 @@ class PredictiveModule(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.started = True
 
-    def frame_qps(self, qp: Tensor, frames: int) -> Tensor:
-        """QP of every frame, (T, B) int64, from those of the samples (B,)."""
-        cycle = torch.tensor(self.hparams["qp_cycle"], device=qp.device)
-        place = torch.arange(frames, device=qp.device)[:, None]
-        start = torch.randint(len(cycle), (len(qp),), device=qp.device)
-        offsets = cycle[(place + start) % len(cycle)]
-        offsets[0] = -self.hparams["intra_gain"]
-        varied = torch.rand(len(qp), device=qp.device) < self.hparams["cycle_rate"]
-        return (qp + offsets * varied).clamp(0, QP_COUNT - 1)
+    def frame_qps(self, qp: Tensor, depth: Tensor) -> Tensor:
+        """QP of every frame, (T, B) int64, from those of the samples (B,) and depths (T,)."""
+        if not depth.any():
+            cycle = torch.tensor(self.hparams["qp_cycle"], device=qp.device)
+            place = torch.arange(len(depth), device=qp.device)[:, None]
+            start = torch.randint(len(cycle), (len(qp),), device=qp.device)
+            offsets = cycle[(place + start) % len(cycle)]
+            offsets[0] = -self.hparams["intra_gain"]
+        else:
+            kinds = [self.hparams["anchor_range"], *self.hparams["b_ranges"]]
+            low, high = torch.tensor(kinds, device=qp.device).unbind(1)
+            low, high = low[depth], high[depth]  # (T,)
+            low[0], high[0] = self.hparams["intra_range"]
+            part = torch.rand(len(depth), len(qp), device=qp.device)
+            offsets = low[:, None] + (part * (high - low + 1)[:, None]).floor().long()
+        return (qp + offsets).clamp(0, QP_COUNT - 1)
 
     def sequence(self, batch: dict[str, Tensor], qps: Tensor) -> list[FrameResult]:
-        """Run the frames of a batch in order, the first one intra; qps (T, B)."""
+        """Run the frames of a batch in coding order, the first one intra; qps (T, B)."""
         results: list[FrameResult] = []
+        references = batch["references"].tolist()
         for number, source in enumerate(frames_of(batch)):
             qp = qps[number]
-            if number == 0:
+            earlier, later = references[number]
+            if earlier < 0:
                 results.append(self.network(source, qp))
                 continue
+            second = None
+            if later >= 0:
+                second = (results[later].memory, batch["later_vectors"][number])
             reset = torch.rand(len(qp), device=qp.device) < self.hparams["reset_rate"]
             drop = None
             if self.hparams["drop_rate"]:
                 drop = torch.rand(len(qp), device=qp.device) < self.hparams["drop_rate"]
-            vectors = batch["vectors"][number - 1]
+            vectors = batch["vectors"][number]
             if self.network.config.reference != "sent":
                 vectors = None
             results.append(
                 self.network(
                     source,
                     qp,
-                    memory=results[-1].memory,
+                    memory=results[earlier].memory,
                     vectors=vectors,
+                    second=second,
                     reset=reset,
                     drop_finest=drop,
                 )
@@ -153,7 +169,7 @@ class PredictiveModule(lightning.LightningModule):
         return torch.stack(bits), torch.stack(errors)
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
-        qps = self.frame_qps(batch["qp"], len(batch["y"]))
+        qps = self.frame_qps(batch["qp"], batch["depth"])
         aux = torch.tensor(self.aux, device=qps.device)[:, None]
         loss = aux.new_zeros(())
         results = self.sequence(batch, qps)

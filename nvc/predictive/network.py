@@ -190,6 +190,8 @@ class PredictiveNetwork(nn.Module):
         frame between two others (KIND_BI) the later one, memory and vectors being the earlier
         one's. Returns x_hat of each scale, packed at its stride 8, and what other frames need.
         """
+        if second is not None and self.config.reference != "sent":
+            raise ValueError(f"no frames between two others with {self.config.reference} motion")
         form = frame_form(kind)
         after = Memory(qp=qp)
         past_qp = qp if memory is None else reference_qp(memory, second)
