@@ -12,7 +12,7 @@ import torch
 from clips import make_frames
 from predictive_weights import tiny_network, write_weights
 
-import nvc.predictive.sequence
+import nvc.predictive.frame_units
 from nvc.bitstream.units import Unit, UnitType
 from nvc.errors import InputError, StreamError, UsageError
 from nvc.nn.planes import pack_planes
@@ -21,6 +21,7 @@ from nvc.predictive.frame_coder import FrameCoder
 from nvc.predictive.network import KIND_INTER, KIND_INTRA
 from nvc.predictive.planes_io import to_planes
 from nvc.predictive.sequence import SequenceEncoder
+from nvc.predictive.structure import Place
 from nvc.video.frames import Frame, VideoInfo
 
 INFO = VideoInfo(width=80, height=48, frame_count=6, frame_rate=Fraction(25))
@@ -29,7 +30,7 @@ INFO = VideoInfo(width=80, height=48, frame_count=6, frame_rate=Fraction(25))
 @pytest.fixture(autouse=True)
 def unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Frames here are small; one test packs them, the others want a unit for each layer."""
-    monkeypatch.setattr(nvc.predictive.sequence, "PACK_BELOW", 0)
+    monkeypatch.setattr(nvc.predictive.frame_units, "PACK_BELOW", 0)
 
 
 @pytest.fixture
@@ -96,8 +97,9 @@ def test_the_decoder_shows_what_the_encoder_saw(weights: str) -> None:
     frames = make_frames(INFO, 3)
     for number, frame in enumerate(frames):
         planes = to_planes(frame, INFO, coder.size, torch.zeros(1))
-        encoder.encode(planes, 20, KIND_INTER if number else KIND_INTRA)
-    plain = {"intra_gain": 0, "qp_cycle": (0,), "effort": 0, "precision": "float32"}
+        place = Place(number, number - 1 if number else None)
+        encoder.encode(planes, 20, KIND_INTER if number else KIND_INTRA, place)
+    plain = {"intra_gain": 0, "qp_cycle": (0,), "effort": 0, "precision": "float32", "bframes": 0}
     shown = decode(encode(weights, frames=frames, qp=20, **plain), precision="float32")[2]
     reference = encoder.memory.pictures[-1][0][0, 0, : INFO.height, : INFO.width]
     assert (shown.planes[0].float() - reference * 255).abs().max() <= 0.51
@@ -125,7 +127,7 @@ def test_motion_pays(weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         Frame(planes=(scene[5 * n : 5 * n + 64, 7 * n : 7 * n + 128], grey, grey), pts=n)
         for n in range(4)
     ]
-    sent, still = (encode(name, info, frames, qp=16) for name in (weights, path.stem))
+    sent, still = (encode(name, info, frames, qp=16, bframes=0) for name in (weights, path.stem))
     inter = [sum(len(u.payload) for u in units if u.frame_start) for units in (sent, still)]
     assert inter[0] < 0.9 * inter[1]
     assert len(decode(still, info)) == 4
@@ -146,7 +148,7 @@ def test_small_frames_are_packed_into_one_unit(
 ) -> None:
     """The same frames, whole and by layers, in fewer bytes."""
     apart = encode(weights, qp=16)
-    monkeypatch.setattr(nvc.predictive.sequence, "PACK_BELOW", 1 << 20)
+    monkeypatch.setattr(nvc.predictive.frame_units, "PACK_BELOW", 1 << 20)
     packed = encode(weights, qp=16)
     assert len(packed) == 1 + INFO.frame_count < len(apart)
     assert sum(len(u.payload) for u in packed) < sum(len(u.payload) + 8 for u in apart)
@@ -182,7 +184,7 @@ def test_symbols_do_not_depend_on_the_means(weights: str) -> None:
 def test_a_lost_unit_is_concealed_and_forgotten(weights: str, lost: tuple[int, int]) -> None:
     """Whatever unit is missing, all frames come; symbols are read again after the next reset."""
     info = replace(INFO, frame_count=12)
-    units = encode(weights, info, qp=16, gop=8, reset=2)
+    units = encode(weights, info, qp=16, gop=8, reset=2, bframes=0)
     kept = [u for u in units if (u.frame_start, u.layer) != lost or u.type != UnitType.FRAME]
     assert len(kept) == len(units) - 1
     whole, damaged = decode(units, info), decode(kept, info)
@@ -251,7 +253,7 @@ def test_quality_target_is_met(weights: str) -> None:
 
 
 def test_jobs_give_the_bytes_of_one_process(weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nvc.predictive.sequence, "PACK_BELOW", 600)  # as in the workers
+    monkeypatch.setattr(nvc.predictive.frame_units, "PACK_BELOW", 600)  # as in the workers
     frames = make_frames(INFO, INFO.frame_count)
     alone = encode(weights, frames=frames, qp=20, gop=3)
     assert encode(weights, frames=frames, qp=20, gop=3, jobs=2) == alone
@@ -333,11 +335,12 @@ def test_trials_take_the_cheapest_qp_and_leave_no_trace_of_the_others(weights: s
     for number, frame in enumerate(make_frames(INFO, 3)):
         planes = to_planes(frame, INFO, coder.size, torch.zeros(1))
         kind = KIND_INTER if number else KIND_INTRA
-        payloads = tried.encode(planes, 30, kind, others=(24, 36))
+        place = Place(number, number - 1 if number else None)
+        payloads = tried.encode(planes, 30, kind, place, others=(24, 36))
         taken = payloads[0][0] & 63
         assert taken in (24, 30, 36)
         if number == 0:  # inter frames search their motion at the first QP
-            assert payloads == plain.encode(planes, taken, kind)
+            assert payloads == plain.encode(planes, taken, kind, place)
     with pytest.raises(UsageError, match="effort is 4; allowed: 0 to 3"):
         EncodeOptions(effort=4)
     sizes = [len(b"".join(u.payload for u in encode(weights, qp=30, effort=e))) for e in (0, 2, 3)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import torch
@@ -49,8 +49,9 @@ class EncodeOptions:
 
     At most one of qp (0 best .. 63), bitrate (bit/s), size (bytes of the coded video) and psnr (dB,
     (6Y + U + V) / 8); without any, QP 32. gop: frames from one intra frame to the next. bframes:
-    between two anchors (intra or P); 0 is low delay. reset: frames after which the statistics of
-    anchors start anew, so that a lost unit costs at most about that many frames of its layer.
+    between two anchors (intra or P); 0 is low delay, as which weights that send no motion are taken
+    anyway. reset: frames after which the statistics of anchors start anew, so that a lost unit
+    costs at most about that many frames of its layer.
     intra_gain: QPs by which intra frames are finer, since others refer to them. qp_cycle: in low
     delay, added to the QP of P frames by their place in the GOP, over and over, so that now and
     then one is finer for those after it. jobs: GOPs encoded side by side in processes, at
@@ -231,6 +232,8 @@ def encode_frames(
     network, _ = shared_network(by_name(options.weights), device)
     coder = open_coder(network, (info.height, info.width), mean_dtype(options.precision))
     encoder = SequenceEncoder(coder, pack=options.pack)
+    if not encoder.sends:
+        options = replace(options, bframes=0)
     like = next(network.parameters())
     control = _control(options, info)
 

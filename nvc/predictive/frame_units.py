@@ -89,6 +89,8 @@ def read_frame(number: int, parts: dict[int, bytes], *, sends: bool) -> Received
     try:
         if len(base) < 2:
             raise StreamError("layer 0 is cut off")
+        if kind == KIND_BI and not sends:
+            raise StreamError("a frame between two others, of weights that have none")
         references, start = _references(number, base, kind)
         fields = []
         for _ in references if sends else ():

@@ -200,7 +200,7 @@ class SequenceDecoder:
     def conceal(self, number: int) -> Planes:
         """Planes of a frame of which nothing can be read, from the frames around it."""
         self.damaged = True
-        near = [record for record in self.records.around(number) if record is not None]
+        near = self._near(number)
         decoded, fields = self._predicted(number, near)
         if len(near) == 1:
             self._carry(fields[0], number - near[0].number)
@@ -230,13 +230,18 @@ class SequenceDecoder:
 
     def _with_detail(self, number: int, decoded: DecodedFrame, lost: int) -> DecodedFrame:
         """An intra frame of which the layers from `lost` on are missing, with older detail."""
-        near = [record for record in self.records.around(number) if record is not None]
+        near = self._near(number)
         past, fields = self._predicted(number, near)
         self._carry(fields[0], number - near[0].number)
         shrinks = [level.shrink for level in self.coder.network.config.levels[: self.count]]
         memory = detail_of_past(decoded.memory, past.memory, lost, shrinks)
         picture = enlarge_planes(memory.pictures[-1], shrinks[-1])
         return DecodedFrame(picture, memory, decoded.used)
+
+    def _near(self, number: int) -> list[Record]:
+        """The frames around one; only one of them for a network that sends no motion."""
+        near = [record for record in self.records.around(number) if record is not None]
+        return near if self.sends else near[:1]
 
     def _references(self, frame: ReceivedFrame) -> list[Record]:
         near = []
