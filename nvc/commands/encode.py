@@ -82,6 +82,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--batch-size", type=options.at_least(1), metavar="N", help="frames a step")
     group.add_argument("--seed", type=options.at_least(0), metavar="N", help="of the fit")
     group.add_argument(
+        "--bframes",
+        type=options.at_least(0),
+        metavar="N",
+        help="frames between two that refer back only: 0 (low delay), 1, 3 (default) or 7 (dhvc)",
+    )
+    group.add_argument(
         "--reset", type=options.at_least(1), metavar="N", help="frames a lost unit can spoil (dhvc)"
     )
     group.add_argument(
@@ -132,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
     rates = ("qp", "bitrate", "size", "psnr")
     own: tuple[str, ...] = ("preset", "lmbda", "coding", "ignore_mask")
     own += ("gop", "anchor_every", "motion", "epochs", "size_params", "lr", "batch_size", "seed")
-    own += ("reset", "jobs", "cluster", "pack", "effort", "weights")
+    own += ("bframes", "reset", "jobs", "cluster", "pack", "effort", "weights")
     given = {name: getattr(args, name) for name in (*rates, *own)}
     given["precision"] = None if args.precision == "auto" else args.precision
     given = {name: value for name, value in given.items() if value is not None}

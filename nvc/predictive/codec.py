@@ -320,8 +320,10 @@ def _linked(
 
 
 def _control(options: EncodeOptions, info: VideoInfo) -> RateControl:
+    window = max(options.gop, round(float(info.frame_rate)))
+    groups = [_group(place) for place in coding_order(options.gop, options.bframes)]
     if options.psnr is not None:
-        return PsnrControl(options.psnr)
+        return PsnrControl(options.psnr, window=window, groups=groups, frames=info.frame_count)
     bitrate = options.bitrate
     if options.size is not None:
         if info.frame_count is None:
@@ -335,8 +337,8 @@ def _control(options: EncodeOptions, info: VideoInfo) -> RateControl:
     return BitrateControl(
         bits_per_frame=bitrate / float(info.frame_rate),
         pixels=info.width * info.height,
-        window=max(options.gop, round(float(info.frame_rate))),
-        groups=[_group(place) for place in coding_order(options.gop, options.bframes)],
+        window=window,
+        groups=groups,
         frames=info.frame_count,
     )
 

@@ -7,7 +7,7 @@ frames by depth. The QP is that of the encode, to which each group has its own o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from nvc.nn.blocks import QP_COUNT
@@ -70,12 +70,9 @@ class BitrateControl:
         self.last: float | None = None
 
     def qp(self, group: int) -> int:
-        window = self.window
-        if self.frames is not None:
-            window = max(1, min(window, self.frames - self.done))
+        window = _window(self.window, self.frames, self.done)
         budget = max(window * self.bits_per_frame - self.debt, 0.05 * window * self.bits_per_frame)
-        ahead = (self.groups[(self.done + n) % len(self.groups)] for n in range(window))
-        work = sum(self.complexity[each] for each in ahead)
+        work = sum(self.complexity[each] for each in _ahead(self.groups, self.done, window))
         wanted = QPS_PER_HALVING * math.log2(max(work, 1.0) / budget)
         if self.last is not None and self.known[group]:
             wanted = min(max(wanted, self.last - 3), self.last + 3)
@@ -96,20 +93,54 @@ class BitrateControl:
 
 
 class PsnrControl:
-    """Holds the average PSNR of the frames so far at a target."""
+    """Brings the average PSNR of all frames to a target.
 
-    def __init__(self, target: float) -> None:
+    PSNR of a frame is modelled as a level of its group less DECIBELS_PER_QP a QP; each level
+    follows what frames show. `window`, `groups`, `frames`: as of BitrateControl.
+    """
+
+    def __init__(
+        self, target: float, *, window: int, groups: Sequence[int], frames: int | None
+    ) -> None:
         self.target = target
-        self.level = 32.0
+        self.window = window
+        self.groups = groups
+        self.frames = frames
+        self.level = [target + 32 * DECIBELS_PER_QP] * len(SHARES)
+        self.known = [False] * len(SHARES)
         self.error = 0.0  # sum over frames of target - reached
+        self.done = 0
+        self.last = 32.0
 
     def qp(self, group: int) -> int:
-        self.used = round(min(max(self.level, 0.0), QP_COUNT - 1.0))
+        window = _window(self.window, self.frames, self.done)
+        ahead = _ahead(self.groups, self.done, window)
+        level = sum(self.level[each] for each in ahead) / window
+        wanted = (level - self.target - self.error / window) / DECIBELS_PER_QP
+        if self.known[group]:
+            wanted = min(max(wanted, self.last - 3), self.last + 3)
+        self.last = min(max(wanted, 0.0), QP_COUNT - 1.0)
+        self.used = round(self.last)
         return self.used
 
     def update(self, *, bits: int, group: int, psnr: Callable[[], float]) -> None:
-        missing = self.target - psnr()
-        self.error += missing
-        step = 0.5 * missing + 0.1 * self.error
-        level = self.used - step / DECIBELS_PER_QP
-        self.level = min(max(level, 0.0), QP_COUNT - 1.0)
+        reached = psnr()
+        seen = reached + self.used * DECIBELS_PER_QP
+        follow = 0.6 if self.known[group] else 1.0
+        self.level[group] += follow * (seen - self.level[group])
+        self.known[group] = True
+        for other in range(group, len(self.level)):
+            if not self.known[other]:
+                self.level[other] = seen
+        self.error += self.target - reached
+        self.done += 1
+
+
+def _window(window: int, frames: int | None, done: int) -> int:
+    """Frames to plan for, no more than there are still."""
+    return window if frames is None else max(1, min(window, frames - done))
+
+
+def _ahead(groups: Sequence[int], done: int, count: int) -> Iterator[int]:
+    """Groups of the next frames."""
+    return (groups[(done + number) % len(groups)] for number in range(count))
