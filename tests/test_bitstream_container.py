@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from nvc.bitstream.container import StreamHeader, StreamReader, StreamWriter, Unit, UnitType
 from nvc.bitstream.describe import describe
+from nvc.bitstream.units import MAX_REORDER
 from nvc.errors import StreamError
 
 VECTORS = Path(__file__).parent / "vectors"
@@ -125,7 +126,8 @@ def test_units_for_frames_start_at_the_last_key(units, start, count, track):
         for unit in mine[first:]:
             if unit.key and unit.frame_start >= start + count:
                 break
-            if unit.frame_start < start + count:
+            # Frames may be coded ahead of others that refer to them.
+            if unit.frame_start < start + count + MAX_REORDER * (unit.type == UnitType.FRAME):
                 wanted.append(unit)
     reader = read(pack(units))
     assert list(reader.units_for(start, count, track=track)) == wanted
@@ -173,7 +175,7 @@ def test_stream_inside_a_larger_file():
     file = io.BytesIO(b"something before" + pack(frames(20)))
     file.seek(16)
     reader = StreamReader(file)
-    assert [u.frame_start for u in reader.units_for(9, 2)] == [8, 9, 10]
+    assert [u.frame_start for u in reader.units_for(9, 2)] == list(range(8, 16))
     assert list(reader.units()) == list(frames(20))
 
 

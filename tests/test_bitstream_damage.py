@@ -208,13 +208,15 @@ def test_seeking_survives_an_index_of_another_layout():
     offset, head = frame_place(3, 1)
     gone = DATA[:offset] + DATA[offset + head.total :]
     reader = StreamReader(io.BytesIO(gone), partial=True)
-    assert [u.frame_start for u in reader.units_for(17, 1)][1:] == [16, 16, 17, 17]
+    found = [u.frame_start for u in reader.units_for(17, 1)][1:]
+    assert found == [number for number in range(16, 24) for _ in range(2)]
 
 
 @pytest.mark.parametrize("cut", [1, END_UNIT_SIZE, END_UNIT_SIZE + 5, END_UNIT_SIZE + 200])
 def test_seeking_without_index(cut):
     reader = StreamReader(io.BytesIO(DATA[:-cut]), partial=True)
-    assert [u.frame_start for u in reader.units_for(17, 1)][1:] == [16, 16, 17, 17]
+    found = [u.frame_start for u in reader.units_for(17, 1)][1:]
+    assert found == [number for number in range(16, 24) for _ in range(2)]
     assert reader.timestamps[17] == 17 + 17 // 3
     assert b"".join(reader.audio_chunks()) == SOUND
     strict = StreamReader(io.BytesIO(DATA[:-cut]), name="t.nvc")
