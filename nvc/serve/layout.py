@@ -25,7 +25,11 @@ _PACKED = 128
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """A unit that carries pictures. bytes: of the whole unit; packed: all layers in one unit."""
+    """A unit that carries pictures.
+
+    bytes: of the whole unit; packed: all layers in one unit; place: where in the file it comes, as
+    frames need not be stored in the order they are shown in.
+    """
 
     start: int
     count: int
@@ -34,6 +38,7 @@ class Packet:
     key: bool
     packed: bool = False
     damaged: bool = False
+    place: int = 0
 
 
 @dataclass(frozen=True)
@@ -160,12 +165,20 @@ def read_layout(reader: StreamReader) -> Layout:
                 f"{reader.name}: it has layer {unit.layer}; the page shows layers 0 to "
                 f"{MAX_LAYERS - 1}"
             )
-        packets.append(_packet(unit))
+        packets.append(_packet(unit, len(packets)))
         if len(packets) > MAX_PACKETS:
             break
     packets += [
-        Packet(lost.frame_start, lost.frame_count, lost.layer, 0, False, damaged=True)
-        for lost in reader.lost
+        Packet(
+            lost.frame_start,
+            lost.frame_count,
+            lost.layer,
+            0,
+            False,
+            damaged=True,
+            place=len(packets) + number,
+        )
+        for number, lost in enumerate(reader.lost)
         if lost.type in FRAME_TYPES and lost.layer < MAX_LAYERS
     ]
     packets.sort(key=lambda packet: (packet.start, packet.layer))
@@ -194,7 +207,7 @@ def read_layout(reader: StreamReader) -> Layout:
     )
 
 
-def _packet(unit: Unit) -> Packet:
+def _packet(unit: Unit, place: int) -> Packet:
     size = len(pack_head(unit)) + len(unit.payload) + CRC_SIZE
     packed = (
         unit.type == UnitType.FRAME
@@ -202,7 +215,9 @@ def _packet(unit: Unit) -> Packet:
         and len(unit.payload) > 1
         and bool(unit.payload[1] & _PACKED)
     )
-    return Packet(unit.frame_start, unit.frame_count, unit.layer, size, unit.key, packed)
+    return Packet(
+        unit.frame_start, unit.frame_count, unit.layer, size, unit.key, packed, place=place
+    )
 
 
 def _strides(header: StreamHeader) -> tuple[int, ...]:

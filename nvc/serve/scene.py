@@ -74,13 +74,14 @@ class Scene:
         return scene
 
     def states(self, layout: Layout) -> str:
-        """What becomes of every packet of the file, a letter each, in file order."""
+        """What becomes of every packet of the file, a letter each, in the order of the layout."""
         states = [DAMAGED if packet.damaged else ARRIVED for packet in layout.packets]
         for number in _unsent(self, layout):
             states[number] = UNSENT
         channel = losses(self.loss / 100, self.burst if self.burst > 1 else None, self.seed)
-        for number, (packet, lost) in enumerate(zip(layout.packets, channel, strict=False)):
-            safe = self.protect and packet.layer == 0
+        sent = sorted(range(len(states)), key=lambda number: layout.packets[number].place)
+        for number, lost in zip(sent, channel, strict=False):
+            safe = self.protect and layout.packets[number].layer == 0
             if lost and not safe and states[number] == ARRIVED:
                 states[number] = LOST
         return "".join(states)
@@ -99,8 +100,8 @@ def _unsent(scene: Scene, layout: Layout) -> list[int]:
     for number in wanted:
         gops.setdefault(layout.gop_of(layout.packets[number].start), []).append(number)
     for gop, numbers in gops.items():
-        # Coarse to fine, so that what does not arrive in time is detail of the GOP's last frames.
-        numbers.sort(key=lambda n: (layout.packets[n].layer, layout.packets[n].start))
+        # Coarse to fine, so that what does not arrive in time is detail of what is coded last.
+        numbers.sort(key=lambda n: (layout.packets[n].layer, layout.packets[n].place))
         left_out += _over(numbers, layout, budget * layout.gop_seconds(gop))
     return left_out
 
