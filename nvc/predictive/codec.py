@@ -19,12 +19,13 @@ from nvc.nn.blocks import QP_COUNT
 from nvc.predictive.arrivals import Arrival, arrivals
 from nvc.predictive.checkpoint import shared_network
 from nvc.predictive.lanes import side_by_side
-from nvc.predictive.lookahead import Link, half_luma, linked, plan
+from nvc.predictive.lookahead import Link, composed, half_luma, linked, plan
 from nvc.predictive.network import KIND_BI, KIND_INTER, KIND_INTRA, KIND_RESET, Planes
 from nvc.predictive.parallel import encode_gops
 from nvc.predictive.planes_io import to_frame, to_planes
 from nvc.predictive.playback import Playback
 from nvc.predictive.ratecontrol import BitrateControl, ConstantQp, PsnrControl, RateControl
+from nvc.predictive.records import vector_grid
 from nvc.predictive.row_coder import mean_dtype, open_coder
 from nvc.predictive.sequence import SequenceDecoder, SequenceEncoder
 from nvc.predictive.structure import BFRAMES, Place, coding_order, in_coding_order
@@ -57,7 +58,7 @@ class EncodeOptions:
     then one is finer for those after it. jobs: GOPs encoded side by side in processes, at
     constant QP; cluster: where else they may run (nvc.schedule). effort: 0 looks no frame ahead, 1
     looks ahead (nvc.predictive.lookahead), 2 and 3 also code each frame at 3 or 5 QPs and take the
-    cheapest in bits and errors. weights: a shipped name or a .safetensors path.
+    cheapest in bits and errors, and search the motion of B frames twice. weights: a shipped name or a .safetensors path.
     """
 
     qp: int | None = None
@@ -231,7 +232,8 @@ def encode_frames(
     """FRAME units of consecutive frames, numbered from `first`, which starts a GOP."""
     network, _ = shared_network(by_name(options.weights), device)
     coder = open_coder(network, (info.height, info.width), mean_dtype(options.precision))
-    encoder = SequenceEncoder(coder, pack=options.pack)
+    rounds = 2 if options.effort > 1 else 1
+    encoder = SequenceEncoder(coder, pack=options.pack, rounds=rounds)
     if not encoder.sends:
         options = replace(options, bframes=0)
     like = next(network.parameters())
@@ -242,6 +244,8 @@ def encode_frames(
 
     found = _linked(options, frames, planes)
     last_reset = first
+    ahead: list[Link] = []  # what follows the last anchor
+    rounds = 1 if options.effort < 2 else 2
     for done, (place, (frame, links)) in enumerate(
         in_coding_order(found, gop=options.gop, bframes=options.bframes, first=first), start=1
     ):
@@ -255,7 +259,15 @@ def encode_frames(
         qp, *others = (
             min(max(qp + trial, 0), QP_COUNT - 1) for trial in (0, *TRIALS[options.effort])
         )
-        payloads = encoder.encode(source, qp, kind, place, worth=worth, others=others)
+        start = None
+        if place.later is None:
+            if place.earlier is not None and links is not None:
+                passed = ahead[: place.number - place.earlier]
+                start = composed(passed, vector_grid(encoder.coder.size))
+            ahead = links or []
+        payloads = encoder.encode(
+            source, qp, kind, place, worth=worth, others=others, start=start, rounds=rounds
+        )
         key = kind == KIND_INTRA
         units = [
             Unit(UnitType.FRAME, payload, place.number, 1, layer, key and layer == 0)

@@ -1,4 +1,4 @@
-"""Layout of a frame in units, as docs/bitstream.md (section 9) has it, without what the bits mean.
+"""Layout of a frame in units, as docs/predictive.md (Bytes) has it, whatever the parts mean.
 
 One FRAME unit holds one layer of one frame. Only layers with symbols are written, and layer 0 says
 which these are, so a decoder knows a lost layer from an empty one. A small frame is packed whole

@@ -42,11 +42,15 @@ _TRIAL_PRICE = 2.5  # of an error where QPs are tried, in units of lambda (docs/
 
 
 class SequenceEncoder:
-    """Codes frames in coding order: keeps the records, searches the motion, packs the payloads."""
+    """Codes frames in coding order: keeps the records, searches the motion, packs the payloads.
 
-    def __init__(self, coder: FrameCoder, *, pack: bool = True) -> None:
+    rounds: times both fields of a B frame are searched.
+    """
+
+    def __init__(self, coder: FrameCoder, *, pack: bool = True, rounds: int = 1) -> None:
         self.coder = coder
         self.pack = pack
+        self.rounds = rounds
         self.sends = coder.network.config.reference == "sent"
         self.records = Records()
         self.memory: Memory | None = None  # of the frame coded last
@@ -68,13 +72,16 @@ class SequenceEncoder:
         *,
         worth: torch.Tensor | None = None,
         others: Sequence[int] = (),
+        start: Field | None = None,
+        rounds: int = 1,
     ) -> list[bytes | None]:
         """Payloads of the layers of one frame, None where there is nothing to write.
 
         kind: KIND_INTRA, KIND_BI, or KIND_INTER or KIND_RESET of a P frame, as `place` has
         references; worth: what an error of each place counts, (1, 1, H / 16, W / 16), 1 on average;
         others: QPs to try beside `qp`, of which the one is taken that costs least in bits and
-        errors.
+        errors; start: vectors of a P frame to try beside others, where something is known of its
+        motion; rounds: times the pair of fields of a B frame is searched.
         """
         references = [self.records.get(number) for number in place.references]
         near = [record for record in references if record is not None]
@@ -84,7 +91,7 @@ class SequenceEncoder:
         motion: list[bytes] = []
         fields = (_still(vector_grid(self.coder.size)),) * len(near)
         if near and self.sends:
-            fields, motion = self._motion(planes, qp, place.number, near)
+            fields, motion = self._motion(planes, qp, place.number, near, start, rounds)
         given = _given(near, fields, self.coder.device)
         coded = {
             tried: self.coder.encode(planes, tried, kind, worth=worth, **given)
@@ -113,7 +120,13 @@ class SequenceEncoder:
         )
 
     def _motion(
-        self, planes: Planes, qp: int, number: int, near: Sequence[Record]
+        self,
+        planes: Planes,
+        qp: int,
+        number: int,
+        near: Sequence[Record],
+        start: Field | None,
+        rounds: int,
     ) -> tuple[tuple[Field, ...], list[bytes]]:
         """Search the motion from each reference: the fields, and their bytes."""
         luma = _luma8(planes)
@@ -123,13 +136,14 @@ class SequenceEncoder:
         grid = vector_grid(self.coder.size)
         if len(near) == 2:
             expected = direct(number, *near) or (_still(grid), _still(grid))
-            pair = search_pair(luma, pictures[0], pictures[1], expected, weight=weight)
+            pair = search_pair(luma, *pictures, expected, weight=weight, rounds=rounds)
             apart = [(a - b)[:rows, :columns] for a, b in zip(pair, expected, strict=True)]
             fields = _upon(expected, apart, grid)
         else:
             frames = number - near[0].number
-            previous = None if self.last is None else scaled(self.last[0], frames, self.last[1])
-            found = search_motion(luma, pictures[0], previous=previous, weight=weight)
+            if start is None and self.last is not None:
+                start = scaled(self.last[0], frames, self.last[1])
+            found = search_motion(luma, pictures[0], previous=start, weight=weight)
             apart = [found[:rows, :columns]]
             fields = (extended(apart[0], grid),)
             self.last = fields[0], frames

@@ -19,7 +19,7 @@ MAX_PIXELS = 8192 * 4320  # a picture takes some 60 bytes a pixel on its way to 
 MAX_LAYERS = 16
 MAX_LEAD = 8  # GOPs that are decoded before the one wanted, so that concealment has a past
 BLENDS = 4  # pictures for each frame, where the codec makes frames between frames
-# First bytes of a FRAME payload of dhvc (docs/bitstream.md): bit 7 of the second of layer 0.
+# First bytes of a FRAME payload of dhvc (docs/predictive.md): bit 7 of the second of layer 0.
 _PACKED = 128
 
 
