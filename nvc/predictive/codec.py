@@ -58,7 +58,8 @@ class EncodeOptions:
     then one is finer for those after it. jobs: GOPs encoded side by side in processes, at
     constant QP; cluster: where else they may run (nvc.schedule). effort: 0 looks no frame ahead, 1
     looks ahead (nvc.predictive.lookahead), 2 and 3 also code each frame at 3 or 5 QPs and take the
-    cheapest in bits and errors, and search the motion of B frames twice. weights: a shipped name or a .safetensors path.
+    cheapest in bits and errors, and search the motion of B frames twice. weights: a shipped name or
+    a .safetensors path.
     """
 
     qp: int | None = None
@@ -232,8 +233,7 @@ def encode_frames(
     """FRAME units of consecutive frames, numbered from `first`, which starts a GOP."""
     network, _ = shared_network(by_name(options.weights), device)
     coder = open_coder(network, (info.height, info.width), mean_dtype(options.precision))
-    rounds = 2 if options.effort > 1 else 1
-    encoder = SequenceEncoder(coder, pack=options.pack, rounds=rounds)
+    encoder = SequenceEncoder(coder, pack=options.pack)
     if not encoder.sends:
         options = replace(options, bframes=0)
     like = next(network.parameters())

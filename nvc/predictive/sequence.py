@@ -42,15 +42,11 @@ _TRIAL_PRICE = 2.5  # of an error where QPs are tried, in units of lambda (docs/
 
 
 class SequenceEncoder:
-    """Codes frames in coding order: keeps the records, searches the motion, packs the payloads.
+    """Codes frames in coding order: keeps the records, searches the motion, packs the payloads."""
 
-    rounds: times both fields of a B frame are searched.
-    """
-
-    def __init__(self, coder: FrameCoder, *, pack: bool = True, rounds: int = 1) -> None:
+    def __init__(self, coder: FrameCoder, *, pack: bool = True) -> None:
         self.coder = coder
         self.pack = pack
-        self.rounds = rounds
         self.sends = coder.network.config.reference == "sent"
         self.records = Records()
         self.memory: Memory | None = None  # of the frame coded last
