@@ -5,7 +5,16 @@ import pytest
 import torch
 
 from nvc.predictive import lookahead
-from nvc.predictive.lookahead import AHEAD, CELL, Link, importance, link, linked, plan
+from nvc.predictive.lookahead import (
+    AHEAD,
+    CELL,
+    Link,
+    composed,
+    importance,
+    link,
+    linked,
+    plan,
+)
 
 QUIET = 1e-9  # squared error of a prediction that is as good as perfect
 
@@ -79,3 +88,15 @@ def test_a_frame_much_hangs_on_gets_a_finer_qp_and_its_still_places_a_higher_wor
     assert change < none
     assert worth[0, 0, 0, 0] > 1 > worth[0, 0, 0, 3]
     assert worth.log().mean() == pytest.approx(0, abs=1e-5)
+
+
+def test_motion_over_several_frames_follows_each_place() -> None:
+    """A cell right of the middle of a field that moves right by one, then down by two."""
+    still = np.zeros((4, 6), np.float32)
+    fields = [np.zeros((4, 6, 2), np.float32) for _ in range(2)]
+    fields[1][1, 3] = 1, 0  # the last frame's cell (1, 3) came from (1, 4) of the one before
+    fields[0][1, 4] = 0, 2  # and that from (3, 4)
+    found = composed([Link(still, field) for field in fields], (8, 12))
+    assert (found[2:4, 6:8] == [64, 128]).all()  # a cell is 64 quarter samples wide
+    assert (found[2:4, 8:10] == [0, 128]).all()
+    assert found.dtype == np.int32 and np.count_nonzero(found) == 3 * 4

@@ -124,6 +124,23 @@ def linked(
         yield frame, [joined for _, joined in waiting if joined is not None]
 
 
+def composed(links: Sequence[Link], grid: tuple[int, int]) -> NDArray[np.int32]:
+    """Motion over several frames: from the last one back to the one the first link refers to.
+
+    links: of frames that follow each other; grid: rows and columns of 8x8 blocks. Returns vectors
+    (rows, columns, 2) int32 in quarter samples, one for each square of 2x2 blocks.
+    """
+    rows, columns = grid[0] // 2, grid[1] // 2
+    start = np.stack(np.mgrid[:rows, :columns][::-1], axis=-1).astype(np.float32)  # x, y in cells
+    at = start.copy()
+    for step in reversed(links):
+        x = np.rint(at[..., 0]).astype(np.int64).clip(0, columns - 1)
+        y = np.rint(at[..., 1]).astype(np.int64).clip(0, rows - 1)
+        at += step.field[y, x]
+    moved = np.rint((at - start) * (CELL * VECTOR_UNIT)).astype(np.int32)
+    return np.ascontiguousarray(moved.repeat(2, axis=0).repeat(2, axis=1))
+
+
 def half_luma(planes: Planes) -> NDArray[np.uint8]:
     """Y (1, 1, H, W) in [0, 1] -> (H / 2, W / 2) uint8 on the CPU."""
     half = F.avg_pool2d(planes[0].float(), SHRINK)[0, 0]
