@@ -122,7 +122,8 @@ def _planes(frame: av.VideoFrame) -> Planes:
 def table(clip: Clip, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """All figures of one clip."""
     whole, lossy = folder / "whole.nvc", folder / "lossy.nvc"
-    options = {"gop": args.gop, "reset": args.reset, "weights": args.weights, "pack": False}
+    options = {"gop": args.gop, "reset": args.reset, "bframes": args.bframes, "pack": False}
+    options["weights"] = args.weights
     encoded = nvc.encode(
         clip.path, whole, "dhvc", qp=args.qp, device="cpu", audio=False, **options, **clip.selection
     )
@@ -141,6 +142,7 @@ def table(clip: Clip, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "qp": args.qp,
         "gop": args.gop,
         "reset": args.reset,
+        "bframes": args.bframes,
         "burst": args.burst,
         "seeds": args.seeds,
         "weights": args.weights,
@@ -195,6 +197,7 @@ def main() -> int:
     parser.add_argument("--qp", type=int, default=32)
     parser.add_argument("--gop", type=int, default=32)
     parser.add_argument("--reset", type=int, default=2, help="as of nvc encode (2)")
+    parser.add_argument("--bframes", type=int, default=3, help="of dhvc (3)")
     parser.add_argument("--weights", default="dhvc_s")
     parser.add_argument("--losses", type=float, nargs="+", default=[0.0, 0.01, 0.05, 0.1, 0.2])
     parser.add_argument("--burst", type=float, help="mean units lost in a row (independent)")
