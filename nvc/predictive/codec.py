@@ -52,7 +52,7 @@ class EncodeOptions:
     (6Y + U + V) / 8); without any, QP 32. gop: frames from one intra frame to the next. bframes:
     between two anchors (intra or P); 0 is low delay, as which weights that send no motion are taken
     anyway. reset: frames after which the statistics of anchors start anew, so that a lost unit
-    costs at most about that many frames of its layer.
+    costs at most about that many frames of its layer; None: not before the next intra frame.
     intra_gain: QPs by which intra frames are finer, since others refer to them. qp_cycle: in low
     delay, added to the QP of P frames by their place in the GOP, over and over, so that now and
     then one is finer for those after it. jobs: GOPs encoded side by side in processes, at
@@ -68,7 +68,7 @@ class EncodeOptions:
     psnr: float | None = None
     gop: int = 32
     bframes: int = 3
-    reset: int = 8
+    reset: int | None = None
     intra_gain: int = 9
     qp_cycle: tuple[int, ...] = (-8, 3, 3, 3, 0, 3, 3, 3)
     jobs: int = 1
@@ -176,18 +176,15 @@ class PredictiveCodec:
 
         def work(jobs: Iterator[Arrival | StreamError | None]) -> Iterator[Frame]:
             playback: Playback[Frame] | None = None
-            opened: bytes | None = None
             for job in jobs:
                 if isinstance(job, StreamError):
                     raise job
                 if job is None:
                     break
-                if playback is None or job.config != opened:
-                    if playback is not None:
-                        yield from playback.finish(None)
+                if playback is None:
                     decoder = _open(job.config, info, str(device), dtype, layers)
                     decoder.recall(decoder.read(*each) for each in job.before)
-                    playback, opened = Playback(decoder, show), job.config
+                    playback = Playback(decoder, show)
                 yield from playback.take(job.number, job.parts)
             else:
                 return  # other lanes go on
@@ -249,7 +246,8 @@ def encode_frames(
     for done, (place, (frame, links)) in enumerate(
         in_coding_order(found, gop=options.gop, bframes=options.bframes, first=first), start=1
     ):
-        kind = _kind(place, place.number - last_reset >= options.reset)
+        due = options.reset is not None and place.number - last_reset >= options.reset
+        kind = _kind(place, due)
         if kind in (KIND_INTRA, KIND_RESET):
             last_reset = place.number
         source = planes(frame)
