@@ -88,7 +88,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="frames between two that refer back only: 0 (low delay), 1, 3 (default) or 7 (dhvc)",
     )
     group.add_argument(
-        "--reset", type=options.at_least(1), metavar="N", help="frames a lost unit can spoil (dhvc; default: to the next intra frame)"
+        "--reset",
+        type=options.at_least(1),
+        metavar="N",
+        help="frames a lost unit can spoil (dhvc; default: to the next intra frame)",
     )
     group.add_argument(
         "--effort",
