@@ -69,6 +69,7 @@ class Stages:
             ("motion coding", sequence, "encode_vectors"),
             ("motion coding", sequence, "decode_vectors"),
             ("motion search", sequence, "search_motion"),
+            ("motion search", sequence, "search_pair"),
             ("motion search", motion_search, "_search"),  # in threads of its own
             ("looking ahead", lookahead, "link"),
             ("looking ahead", codec, "plan"),
@@ -79,6 +80,7 @@ class Stages:
             ("analysis", inference.RowLevel, "analyse"),
             ("synthesis", inference.RowLevel, "synthesise"),
             ("motion compensation", inference, "moved"),
+            ("motion compensation", inference, "mean_of"),
             ("other", sequence.SequenceEncoder, "encode"),
             ("other", sequence.SequenceDecoder, "decode"),
             ("planes", codec, "to_planes"),
@@ -111,7 +113,7 @@ def bench(args: argparse.Namespace) -> dict[str, Any]:
     keep_freed_memory()
     set_threads(args.threads)
     chosen = {"qp": args.qp, "gop": args.gop, "audio": False, "threads": args.threads}
-    chosen |= {"effort": args.effort, "precision": args.precision}
+    chosen |= {"effort": args.effort, "precision": args.precision, "bframes": args.bframes}
     with tempfile.TemporaryDirectory() as folder:
         made, out = Path(folder) / "a.nvc", Path(folder) / "a.yuv"
         with VideoReader(args.clip, frames=args.frames, crop=args.crop) as reader:
@@ -157,6 +159,7 @@ def _result(
         "qp": args.qp,
         "threads": args.threads,
         "effort": args.effort,
+        "bframes": args.bframes,
         "precision": args.precision,
         "encode": encoded,
         "decode": decoded,
@@ -176,6 +179,7 @@ def main() -> None:
     parser.add_argument("--gop", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--effort", type=int, default=1)
+    parser.add_argument("--bframes", type=int, default=3)
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--no-anchor", dest="anchor", action="store_false")
     parser.add_argument("--json", action="store_true")

@@ -27,12 +27,12 @@ VECTORS = ROOT / "tests" / "vectors"
 
 
 def main() -> None:
-    """Two GOPs of four frames; a reset inside each."""
+    """A GOP of nine frames, of every kind and depth, and the first frame of another."""
     weights = VECTORS / "dhvc_tiny.safetensors"
     save_network(tiny_network(), weights)
-    info = VideoInfo(width=72, height=56, frame_count=8, frame_rate=Fraction(25))
-    options = EncodeOptions(qp=16, gop=4, reset=2, weights=str(weights))
-    units = list(PredictiveCodec(options).encode(make_frames(info, 8), info))
+    info = VideoInfo(width=72, height=56, frame_count=10, frame_rate=Fraction(25))
+    options = EncodeOptions(qp=16, gop=9, reset=5, bframes=3, weights=str(weights))
+    units = list(PredictiveCodec(options).encode(make_frames(info, 10), info))
     (VECTORS / "dhvc_tiny.units").write_bytes(b"".join(map(pack_unit, units)))
     digests = symbol_digests(weights, units, info)
     (VECTORS / "dhvc_tiny.json").write_text(json.dumps(digests, indent=1) + "\n")
