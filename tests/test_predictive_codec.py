@@ -247,10 +247,9 @@ def mean_psnr(a: list[Frame], b: list[Frame]) -> float:
 def test_quality_target_is_met(weights: str) -> None:
     info = replace(INFO, frame_count=40)
     frames = make_frames(info, 40)
-    # Under untrained tables the statistics of the past skip so much that a QP changes little.
-    chosen = {"gop": 40, "reset": 1}
-    target = mean_psnr(frames, decode(encode(weights, info, frames, qp=36, **chosen), info))
-    units = encode(weights, info, frames, psnr=target, **chosen)
+    # Short GOPs: untrained, P frames get hardly better with a finer QP.
+    target = mean_psnr(frames, decode(encode(weights, info, frames, qp=36, gop=4), info))
+    units = encode(weights, info, frames, psnr=target, gop=4)
     assert mean_psnr(frames, decode(units, info)) == pytest.approx(target, abs=0.2)
 
 
