@@ -85,13 +85,14 @@ def _frames(units: Iterable[Unit]) -> Iterator[tuple[bytes, int, Parts]]:
     for unit in units:
         if unit.type not in (UnitType.CONFIG, UnitType.FRAME):
             continue
-        ends = unit.type == UnitType.CONFIG or unit.frame_start != number
-        if ends and config is not None and number is not None:
-            yield config, number, parts
-            number, parts = None, {}
         if unit.type == UnitType.CONFIG:
+            if number is not None and unit.payload != config:
+                raise StreamError(f"the codec's configuration changes behind frame {number}")
             config = unit.payload
             continue
+        if config is not None and number is not None and unit.frame_start != number:
+            yield config, number, parts
+            parts = {}
         if config is None:
             raise StreamError("the stream has frames before its configuration")
         if unit.frame_count != 1:

@@ -118,7 +118,7 @@ class PsnrControl:
         level = sum(self.level[each] for each in ahead) / window
         wanted = (level - self.target - self.error / window) / DECIBELS_PER_QP
         if self.known[group]:
-            wanted = min(max(wanted, self.last - 3), self.last + 3)
+            wanted = min(max(wanted, self.last - 6), self.last + 6)
         self.last = min(max(wanted, 0.0), QP_COUNT - 1.0)
         self.used = round(self.last)
         return self.used
