@@ -28,7 +28,7 @@ BELOW: dict[str, set[str]] = {
     "weights": set(),
     "predictive": {"nn", "weights", "schedule", *CODERS},
     "inr": {"nn", "weights", "schedule", *CODERS},
-    "data": {"predictive", *CODERS},
+    "data": {"nn", "predictive", *CODERS},
     "evaluation": {"nn", "predictive", "inr", "schedule", "device", *CODERS},
     "codecs": {"predictive", "inr", *CODERS},
     "stream": {"codecs", *CODERS},
