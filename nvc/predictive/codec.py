@@ -39,6 +39,9 @@ TRIALS = ((), (), (-3, 3), (-6, -3, 3, 6))  # by effort: QPs tried for a frame b
 # by depth; and the offset of nvc.predictive.lookahead there.
 ANCHOR_OFFSET, BLIND_ANCHOR_OFFSET, DEPTH_OFFSETS = -1, -5, (3, 7, 9)
 PLAN_OFFSET = 4.0
+# From QP 32 on a QP of an encode with B frames counts for more, 63 for this many more, so that the
+# smallest rates can be had.
+STRETCH, _MIDDLE = 12, 32
 _JOBS_AHEAD = 512  # frames whose units are read before they are decoded
 _KEPT_BYTES = 192 << 20  # of decoded frames that wait for those before them, in each lane
 _READ_BYTES = 1 << 30  # of frames that are read before they are encoded, in all lanes
@@ -305,12 +308,14 @@ def _decide(
     size: tuple[int, int],
 ) -> tuple[int, torch.Tensor | None]:
     """QP of a frame where the encode is at `qp`, and what its places are worth."""
+    if options.bframes:
+        qp += round(STRETCH * max(0, qp - _MIDDLE) / (QP_COUNT - 1 - _MIDDLE))
     if place.later is not None:
         return qp + DEPTH_OFFSETS[place.depth - 1], None
     change, worth = 0.0, None
     if links is not None:
         offset = {"offset": PLAN_OFFSET} if options.bframes else {}
-        change, worth = plan(links, qp, size, **offset)
+        change, worth = plan(links, min(qp, QP_COUNT - 1), size, **offset)
     if place.earlier is None:
         qp -= options.intra_gain
     elif options.bframes:
