@@ -13,11 +13,12 @@ from nvc.nn.blocks import stack
 from nvc.nn.fused import FusedStack
 from nvc.nn.planes import enlarge_planes, shrink_planes
 from nvc.predictive.frame_coder import FrameCoder
-from nvc.predictive.inference import enlarged, moved, shrunk, supports
+from nvc.predictive.inference import supports
 from nvc.predictive.motion import compensate
 from nvc.predictive.network import Memory, PredictiveNetwork
 from nvc.predictive.planes_io import to_planes
 from nvc.predictive.row_coder import RowCoder, open_coder
+from nvc.predictive.row_planes import enlarged, moved, shrunk
 from nvc.predictive.scales import KIND_INTER, KIND_INTRA, KIND_RESET
 from nvc.predictive.sequence import SequenceDecoder, SequenceEncoder
 from nvc.predictive.structure import Place

@@ -17,9 +17,10 @@ from nvc.entropy import rans
 from nvc.errors import StreamError, UsageError
 from nvc.predictive import index_kernels
 from nvc.predictive.frame_coder import FrameCoder, LayerCoder, _checksum
-from nvc.predictive.inference import RowLevel, RowNetwork, RowPrediction, shrunk, supports
+from nvc.predictive.inference import RowLevel, RowNetwork, RowPrediction, supports
 from nvc.predictive.network import Planes, PredictiveNetwork
 from nvc.predictive.rounding import code_lengths
+from nvc.predictive.row_planes import shrunk
 from nvc.predictive.scales import SKIP_BELOW
 
 _prepared: WeakKeyDictionary[PredictiveNetwork, dict[torch.dtype, RowNetwork]] = WeakKeyDictionary()
