@@ -16,6 +16,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 import torch
 from clips import write_clip
 from hypothesis import settings
+from predictive_weights import write_weights
 
 import nvc.codecs
 from nvc.codecs import CodecEntry
@@ -30,6 +31,14 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 DIFFICULT_TIMES = [0, 40, 100, 140, 260, 300, 310, 420, 460, 500]  # milliseconds
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Name of a tiny predictive network's weights, which can be found."""
+    path = write_weights(tmp_path / "weights")
+    monkeypatch.setenv("NVC_WEIGHTS", str(path.parent))
+    return path.stem
 
 
 @pytest.fixture

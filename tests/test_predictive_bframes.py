@@ -37,13 +37,6 @@ def unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nvc.predictive.frame_units, "PACK_BELOW", 0)
 
 
-@pytest.fixture
-def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    path = write_weights(tmp_path / "weights")
-    monkeypatch.setenv("NVC_WEIGHTS", str(path.parent))
-    return path.stem
-
-
 def encode(weights: str, info: VideoInfo = INFO, **options) -> list[Unit]:
     codec = PredictiveCodec(EncodeOptions(weights=weights, **{"effort": 0, "qp": 20} | options))
     return list(codec.encode(make_frames(info, info.frame_count), info))

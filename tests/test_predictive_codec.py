@@ -33,13 +33,6 @@ def unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nvc.predictive.frame_units, "PACK_BELOW", 0)
 
 
-@pytest.fixture
-def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    path = write_weights(tmp_path / "weights")
-    monkeypatch.setenv("NVC_WEIGHTS", str(path.parent))
-    return path.stem
-
-
 def encode(weights: str, info: VideoInfo = INFO, frames=None, **options) -> list[Unit]:
     codec = PredictiveCodec(EncodeOptions(weights=weights, **options))
     frames = make_frames(info, info.frame_count) if frames is None else frames

@@ -27,13 +27,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 import yaml
+from inr_bytes import coded_groups
 
 import nvc
-from nvc.bitstream.reader import StreamReader
-from nvc.bitstream.units import UnitType
 from nvc.codecs import make_encoder
 from nvc.evaluation.compare import compare
-from nvc.inr.coding import decode_config, decode_group, side_information
+from nvc.inr.coding import side_information
 from nvc.inr.fitting import use_bfloat16
 from nvc.video.frames import Frame
 from nvc.video.reader import open_video
@@ -199,19 +198,12 @@ def compare_file(path: Path, out: Path) -> dict[str, Any]:
 
 def side(out: Path) -> dict[str, Any]:
     """What of the file is side information, and the width of the network."""
-    with out.open("rb") as file:
-        reader = StreamReader(file)
-        config, total, values, width = None, 0, 0, 0
-        for unit in reader.units():
-            if unit.type == UnitType.CONFIG:
-                header = reader.header
-                config = decode_config(unit.payload, height=header.height, width=header.width)
-            elif unit.type == UnitType.PARAMETERS:
-                group = decode_group(unit.payload, config, unit.frame_count)
-                total += side_information(group)
-                width = group.config.stem_width
-                values += sum(symbols.size for symbols in group.symbols)
-                values += getattr(group, "embedding", torch.empty(0).numpy()).size
+    total, values, width = 0, 0, 0
+    for _, group in coded_groups(out):
+        total += side_information(group)
+        width = group.config.stem_width
+        values += sum(symbols.size for symbols in group.symbols)
+        values += getattr(group, "embedding", torch.empty(0).numpy()).size
     return {"side_bytes": total, "values": values, "width": width}
 
 

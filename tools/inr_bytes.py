@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from nvc.bitstream.reader import StreamReader
 from nvc.bitstream.units import UnitType
@@ -27,6 +28,19 @@ from nvc.inr.coding import (
 from nvc.inr.fit_config import Prior
 from nvc.inr.matrices import Candidate
 from nvc.inr.quantised import QuantisedGroup
+
+
+def coded_groups(path: Path) -> Iterator[tuple[int, Any]]:
+    """Bytes of the payload of every group of a file, and the group in integers."""
+    with path.open("rb") as file:
+        reader = StreamReader(file)
+        config = None
+        for unit in reader.units():
+            if unit.type == UnitType.CONFIG:
+                header = reader.header
+                config = decode_config(unit.payload, height=header.height, width=header.width)
+            elif unit.type == UnitType.PARAMETERS:
+                yield len(unit.payload), decode_group(unit.payload, config, unit.frame_count)
 
 
 def describe(group: QuantisedGroup) -> dict[str, float]:
@@ -48,17 +62,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", type=Path, nargs="+", help="files without residual groups")
     for path in parser.parse_args().files:
-        with path.open("rb") as file:
-            reader = StreamReader(file)
-            config = None
-            for unit in reader.units():
-                if unit.type == UnitType.CONFIG:
-                    header = reader.header
-                    config = decode_config(unit.payload, height=header.height, width=header.width)
-                elif unit.type == UnitType.PARAMETERS:
-                    group = decode_group(unit.payload, config, unit.frame_count)
-                    row = {"file": path.name, "payload": len(unit.payload)} | describe(group)
-                    print(json.dumps(row), flush=True)
+        for payload, group in coded_groups(path):
+            row = {"file": path.name, "payload": payload} | describe(group)
+            print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

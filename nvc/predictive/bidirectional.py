@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nvc.predictive.motion_search import BLOCK, search_motion
+from nvc.predictive.motion_search import search_motion
 from nvc.predictive.plane_kernels import move
 
 FIRST_WEIGHT = 2.0  # of a bit in the search of the first field for itself (docs/predictive.md)
@@ -80,6 +80,3 @@ def search_pair(
 def _spread(squares: Field) -> Field:
     """(rows / 2, columns / 2, 2) -> (rows, columns, 2): a vector for each block."""
     return np.ascontiguousarray(squares.repeat(2, axis=0).repeat(2, axis=1))
-
-
-assert BLOCK == 8
