@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 
 from nvc.entropy import adaptive_kernels
 from nvc.errors import StreamError
-from nvc.predictive import vector_kernels
+from nvc.predictive import symbol_kernels, vector_kernels
+from nvc.predictive.contexts import vector_contexts
 from nvc.predictive.motion import align_codes, compensate, motion_codes, warp
 from nvc.predictive.motion_search import search_motion
 from nvc.predictive.vectors import decode_vectors, encode_vectors
+
+EVEN = vector_contexts().model(0)
 
 
 def texture(height: int, width: int) -> np.ndarray:
@@ -82,20 +85,20 @@ def test_motion_codes_mark_disagreement() -> None:
 )
 def test_fields_survive_coding(rows: int, columns: int, seed: int, reach: int) -> None:
     field = np.random.default_rng(seed).integers(-reach, reach + 1, (rows, columns, 2), np.int32)
-    assert np.array_equal(decode_vectors(encode_vectors(field), rows, columns), field)
+    assert np.array_equal(decode_vectors(encode_vectors(field, EVEN), rows, columns, EVEN), field)
 
 
 def test_a_still_field_is_free_and_a_smooth_one_cheap() -> None:
-    assert encode_vectors(np.zeros((40, 60, 2), np.int32)) == b""
+    assert encode_vectors(np.zeros((40, 60, 2), np.int32), EVEN) == b""
     pan = np.tile(np.array([13, -6], np.int32), (40, 60, 1))
-    assert len(encode_vectors(pan)) < 40
+    assert len(encode_vectors(pan, EVEN)) < 40
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=60))
 def test_damaged_fields_are_refused_or_bounded(data: bytes) -> None:
     try:
-        field = decode_vectors(data, 5, 7)
+        field = decode_vectors(data, 5, 7, EVEN)
     except StreamError:
         return
     assert field.shape == (5, 7, 2) and np.abs(field).max() <= 4096
@@ -117,18 +120,18 @@ def test_codes_come_from_where_the_motion_came_from() -> None:
             assert torch.equal(moved[0, :, row, column], codes[0, :, at[0], at[1]])
 
 
-def test_the_vector_kernels_were_made_with_these_bit_kernels() -> None:
+def test_kernels_were_made_with_these_bit_kernels() -> None:
     """Compiled code is cached by the text of its own file: an edit there must be felt here."""
     digest = hashlib.sha256(Path(adaptive_kernels.__file__).read_bytes()).hexdigest()
-    assert digest.startswith(vector_kernels.ADAPTIVE_KERNELS)
-    assert len(vector_kernels.ADAPTIVE_KERNELS) == 16
+    for made in (vector_kernels.ADAPTIVE_KERNELS, symbol_kernels.ADAPTIVE_KERNELS):
+        assert len(made) == 16 and digest.startswith(made)
 
 
 def test_squares_that_move_as_one_cost_a_fraction_of_a_bit() -> None:
     """Two regions of 1,024 blocks each: bytes for the border, almost none for the insides."""
     field = np.zeros((32, 64, 2), np.int32)
     field[:, 32:] = (13, -7)
-    assert len(encode_vectors(field)) < 30
+    assert len(encode_vectors(field, EVEN)) < 30
 
 
 @pytest.mark.parametrize("vector", [4096, -4096])
@@ -136,10 +139,10 @@ def test_the_longest_vector_is_coded(vector: int) -> None:
     field = np.zeros((3, 5, 2), np.int32)
     field[1, 2] = (vector, -vector)
     field[2, 4] = (-vector, 1)
-    assert np.array_equal(decode_vectors(encode_vectors(field), 3, 5), field)
+    assert np.array_equal(decode_vectors(encode_vectors(field, EVEN), 3, 5, EVEN), field)
     field[0, 0, 0] = 4097
     with pytest.raises(ValueError, match="longer than 4096"):
-        encode_vectors(field)
+        encode_vectors(field, EVEN)
 
 
 def test_halves_of_a_large_picture_are_searched_alike() -> None:

@@ -43,6 +43,9 @@ def load_network(path: Path) -> PredictiveNetwork:
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: cannot read these weights ({error})") from error
     network = PredictiveNetwork(config)
+    for name, value in network.state_dict().items():
+        if name.endswith("contexts.codes"):
+            state.setdefault(name, value)  # weights from before they were counted
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

@@ -18,6 +18,7 @@ from nvc.errors import StreamError, UsageError
 from nvc.nn.blocks import QP_COUNT
 from nvc.predictive.arrivals import Arrival, arrivals
 from nvc.predictive.checkpoint import shared_network
+from nvc.predictive.frame_coder import FrameCoder
 from nvc.predictive.lanes import side_by_side
 from nvc.predictive.lookahead import Link, composed, half_luma, linked, plan
 from nvc.predictive.network import KIND_BI, KIND_INTER, KIND_INTRA, KIND_RESET, Planes
@@ -32,7 +33,7 @@ from nvc.predictive.structure import BFRAMES, Place, coding_order, in_coding_ord
 from nvc.video.frames import Frame, VideoInfo
 from nvc.weights import by_hash, by_name
 
-CONFIG_VERSION = 5
+CONFIG_VERSION = 6
 DEFAULT_QP = 32
 TRIALS = ((), (), (-3, 3), (-6, -3, 3, 6))  # by effort: QPs tried for a frame beside its own
 # What is added to the QP between B frames: of P frames with and without looking ahead, of B frames
@@ -229,14 +230,19 @@ def encode_frames(
     device: str = "cpu",
     first: int = 0,
     progress: Callable | None = None,
+    coder: FrameCoder | None = None,
 ) -> Iterator[Unit]:
-    """FRAME units of consecutive frames, numbered from `first`, which starts a GOP."""
-    network, _ = shared_network(by_name(options.weights), device)
-    coder = open_coder(network, (info.height, info.width), mean_dtype(options.precision))
+    """FRAME units of consecutive frames, numbered from `first`, which starts a GOP.
+
+    coder: what codes them, for another network than that of the options.
+    """
+    if coder is None:
+        network, _ = shared_network(by_name(options.weights), device)
+        coder = open_coder(network, (info.height, info.width), mean_dtype(options.precision))
     encoder = SequenceEncoder(coder, pack=options.pack)
     if not encoder.sends:
         options = replace(options, bframes=0)
-    like = next(network.parameters())
+    like = torch.empty(0, device=coder.device, dtype=coder.dtype)
     control = _control(options, info)
 
     def planes(frame: Frame) -> Planes:

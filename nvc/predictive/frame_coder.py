@@ -1,14 +1,14 @@
 """One frame between planes and payloads: the network, the integer scale path and the coder.
 
-A layer's payload (docs/bitstream.md, predictive codec) is one rANS payload, the symbols of the
-first checkerboard half and then those of the second, and one byte of checksum of all of them: a
-decoder whose indices went astray learns of it here and not from the picture. It is empty when every
-symbol is 0.
+A layer's payload (docs/predictive.md) is the adaptive bits of its symbols, first those of one half
+of a checkerboard, then those of the other, and one byte of checksum of all of them: a decoder whose
+indices went astray learns of it here and not from the picture. It is empty when every symbol is 0.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,21 +16,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nvc.entropy import rans
+from nvc.entropy.adaptive_kernels import (
+    CODER_SIZE,
+    bytes_read,
+    finish_writing,
+    start_reading,
+    start_writing,
+)
 from nvc.entropy.checksum import START, crc16
-from nvc.entropy.tables import gaussian_tables
 from nvc.errors import StreamError
 from nvc.nn.planes import enlarge_planes, pack_planes, shrink_planes
+from nvc.predictive.contexts import ContextCounts
 from nvc.predictive.level import History, Level, Prediction, qp_lambda
 from nvc.predictive.network import Memory, Planes, PredictiveNetwork, Second, frame_form
-from nvc.predictive.rounding import PRICES, choose
+from nvc.predictive.rounding import PRICES
 from nvc.predictive.scales import (
-    SKIP_BELOW,
     checkerboard,
     first_half_codes,
     magnitude_code,
     rounded,
 )
+from nvc.predictive.symbol_kernels import BYTES_PER_SYMBOL, count_half, decode_half, encode_half
 
 
 @dataclass
@@ -66,9 +72,9 @@ class FrameCoder:
         self.size = (-(-shown[0] // padding) * padding, -(-shown[1] // padding) * padding)
         self.shown = shown
         self.noise = noise
+        self.counts: ContextCounts | None = None  # of what it encodes from here on
         parameter = next(network.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
-        self._halves: dict[tuple[int, ...], tuple[Tensor, np.ndarray, np.ndarray]] = {}
 
     @property
     def layer_coder(self) -> type[LayerCoder]:
@@ -164,14 +170,6 @@ class FrameCoder:
         x = pack_planes(shrink_planes(source, level.config.shrink))
         return level.analyse(x, given, qp, form)
 
-    def halves(self, *shape: int) -> tuple[Tensor, np.ndarray, np.ndarray]:
-        """The checkerboard of (C, H, W) symbols and the flat positions of its two halves."""
-        if shape not in self._halves:
-            mask = checkerboard(*shape, self.device)
-            flat = mask.cpu().numpy().reshape(-1) > 0
-            self._halves[shape] = (mask, np.flatnonzero(flat), np.flatnonzero(~flat))
-        return self._halves[shape]
-
     def _scalars(self, qp: int, kind: int) -> tuple[Tensor, Tensor]:
         return (
             torch.tensor([qp], device=self.device),
@@ -187,48 +185,74 @@ class LayerCoder:
     ) -> None:
         self.coder, self.level, self.history = coder, level, history
         self.qp = qp
-        self.step = level.step(qp, frame_form(kind))
+        form = frame_form(kind)
+        self.form = int(form)
+        self.step = level.step(qp, form)
         self.shape = history.past.shape  # (1, latent, h, w)
-        self.mask, *self.positions = coder.halves(*self.shape[1:])
         self.shared = level.scales.prepare(
             history.past, history.average, history.coarse, history.motion
         )
-        self.tables = gaussian_tables()
         self.price = PRICES[level.config.shrink] * float(qp_lambda(qp))
 
     def encode(self, residual: Tensor, worth: Tensor | None) -> tuple[bytes, Tensor, Tensor]:
         """Residual (1, latent, h, w) -> (payload, decoded residual, symbols)."""
         if worth is None:
             worth = residual.new_ones(1, 1, 1, 1)
-        price = self.price * F.interpolate(worth.to(residual.device), self.shape[-2:], mode="area")
-        residual = self._cut(residual.to(self.coder.dtype))
-        index = self._index(None, 0)
-        k_first = self._symbols(residual / self.step * self.mask, index, price)
-        mean = self._mean(k_first)
-        first, first_tables = self._take(k_first, index, 0)
-        index = self._index(k_first, 1)
-        k_second = self._symbols((residual - mean) / self.step * (1 - self.mask), index, price)
-        second, second_tables = self._take(k_second, index, 1)
-        k = k_first + k_second
-        symbols = np.concatenate([first, second], axis=None)
-        tables = np.concatenate([first_tables, second_tables], axis=None)
-        payload = rans.encode(symbols, tables, self.tables, skip_below=SKIP_BELOW)
-        if payload:
-            payload += _checksum(first, second)
-        return payload, mean + k * self.step, k
+        grid = self.shape[-2:]
+        price = _array(self.price * F.interpolate(worth.to(residual.device), grid, mode="area")[0])
+        wanted, step = _array(self._cut(residual)[0]), _array(self.step.flatten())
+        coder = np.zeros(CODER_SIZE, np.int64)
+        data = np.empty(BYTES_PER_SYMBOL * math.prod(self.shape) + 256, np.uint8)
+        model, counts = self.level.contexts.model(self.form).copy(), self._counts()
+        start_writing(coder)
+
+        def write(half: int, index: np.ndarray, mean: np.ndarray, k: np.ndarray) -> None:
+            encode_half(coder, data, model, wanted, mean, index, price[0], step, half, k)
+            if counts is not None:
+                count_half(k, index, half, counts)
+
+        k, mean = self._both_halves(write)
+        payload = b""
+        if k.any():
+            used = finish_writing(coder, data)
+            payload = data[1:used].tobytes().rstrip(b"\0") + _checksum(k)
+        return payload, *self._decoded(mean, k)
 
     def decode(self, payload: bytes) -> tuple[Tensor, Tensor]:
         """Payload -> (decoded residual, symbols); StreamError when it does not fit."""
-        if len(payload) < 2:
-            raise StreamError("a layer's symbols are cut off")
-        decoder = rans.Decoder(payload[:-1], self.tables, skip_below=SKIP_BELOW)
-        k_first, first = self._read(decoder, self._index(None, 0), 0)
-        k_second, second = self._read(decoder, self._index(k_first, 1), 1)
-        decoder.finish()
-        if payload[-1:] != _checksum(first, second):
+        coder, data = np.zeros(CODER_SIZE, np.int64), np.frombuffer(payload[:-1], np.uint8).copy()
+        model = self.level.contexts.model(self.form).copy()
+        if not start_reading(coder, data):
+            raise StreamError("a layer's symbols start as none do")
+
+        def read(half: int, index: np.ndarray, mean: np.ndarray, k: np.ndarray) -> None:
+            if not decode_half(coder, data, model, index, half, k):
+                raise StreamError("a layer holds symbols out of range")
+
+        k, mean = self._both_halves(read)
+        if bytes_read(coder) < len(data) or data[-1:].tobytes() == b"\0":
+            raise StreamError("a layer has bytes left over")
+        if payload[-1:] != _checksum(k):
             raise StreamError("a layer's symbols disagree with their checksum")
-        k = k_first + k_second
-        return self._mean(k_first) + k.to(self.coder.dtype) * self.step, k
+        return self._decoded(mean, k)
+
+    def _both_halves(
+        self, code: Callable[[int, np.ndarray, np.ndarray, np.ndarray], None]
+    ) -> tuple[Tensor, Tensor]:
+        """Symbols (1, latent, h, w) int32 on the CPU from `code`, and the second half's mean.
+
+        code(half, table indices uint8, mean float32, symbols so far, to be added to), all (latent,
+        h, w).
+        """
+        k = torch.zeros(self.shape, dtype=torch.int32)
+        code(0, self._index(None, 0), np.zeros((1, 1, 1), np.float32), k[0].numpy())
+        mean = self._mean(k)
+        code(1, self._index(k, 1), _array(mean[0]), k[0].numpy())
+        return k, mean
+
+    def _counts(self) -> np.ndarray | None:
+        counts = self.coder.counts
+        return None if counts is None else counts.of_symbols(self.level.config.shrink, self.form)
 
     def _cut(self, residual: Tensor) -> Tensor:
         """Nothing is coded for cells that lie in the padding alone."""
@@ -237,39 +261,37 @@ class LayerCoder:
         residual[:, :, :, columns:] = 0
         return residual
 
-    def _index(self, k_first: Tensor | None, step: int) -> Tensor:
+    def _index(self, k_first: Tensor | None, step: int) -> np.ndarray:
+        """Table indices (latent, h, w) uint8; in step 1 from the symbols of the first half."""
         first = None
         if k_first is not None:
-            first = first_half_codes(magnitude_code(k_first), self.mask)
-        return rounded(self.level.index(self.shared, first, self.history, self.qp, step=step))
+            codes = magnitude_code(k_first.to(self.coder.device))
+            first = first_half_codes(codes, self._mask())
+        index = self.level.index(self.shared, first, self.history, self.qp, step=step)
+        return rounded(index)[0].contiguous().cpu().numpy()
 
     def _mean(self, k_first: Tensor) -> Tensor:
-        mean = self.level.second_mean(k_first.to(self.coder.dtype) * self.step, self.mask)
-        if self.coder.noise:
-            mean = mean + torch.randn_like(mean) * self.coder.noise
-        return mean
+        """Mean of the second half, (1, latent, h, w)."""
+        known = k_first.to(self.coder.device, self.coder.dtype) * self.step
+        return self._disturbed(self.level.second_mean(known, self._mask()))
 
-    def _symbols(self, unit: Tensor, index: Tensor, price: Tensor) -> Tensor:
-        chosen = choose(unit, index, self.step, price)
-        return chosen.masked_fill(index < SKIP_BELOW, 0)
+    def _decoded(self, mean: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Decoded residual and symbols, on the network's device."""
+        symbols = k.to(self.coder.device, self.coder.dtype)
+        return mean + symbols * self.step, symbols
 
-    def _take(self, k: Tensor, index: Tensor, half: int) -> tuple[np.ndarray, np.ndarray]:
-        at = self.positions[half]
-        symbols = k.flatten().to(torch.int32).cpu().numpy()[at]
-        return symbols, index.flatten().cpu().numpy()[at]
+    def _disturbed(self, mean: Tensor) -> Tensor:
+        return mean + torch.randn_like(mean) * self.coder.noise if self.coder.noise else mean
 
-    def _read(self, decoder: rans.Decoder, index: Tensor, half: int) -> tuple[Tensor, np.ndarray]:
-        at = self.positions[half]
-        symbols = decoder.decode(index.flatten().cpu().numpy()[at])
-        whole = np.zeros(math.prod(self.shape), np.float32)
-        whole[at] = symbols
-        k = torch.from_numpy(whole).view(self.shape).to(self.coder.device)
-        return k, symbols
+    def _mask(self) -> Tensor:
+        return checkerboard(*self.shape[1:], self.coder.device)
 
 
-def _checksum(*halves: np.ndarray) -> bytes:
-    """One byte: the CRC-16 of the symbols of both halves, its two bytes combined by xor."""
-    crc = START
-    for symbols in halves:
-        crc = crc16(symbols, crc)
+def _array(values: Tensor) -> np.ndarray:
+    return values.to("cpu", torch.float32).contiguous().numpy()
+
+
+def _checksum(k: Tensor) -> bytes:
+    """One byte: the CRC-16 of the symbols, channel by channel, its two bytes combined by xor."""
+    crc = crc16(k.numpy().reshape(-1), START)
     return bytes([(crc >> 8) ^ (crc & 0xFF)])

@@ -14,12 +14,9 @@ import numpy as np
 from nvc.predictive.scales import (
     INDEX_MAX,
     INDEX_SHIFT,
-    SKIP_BELOW,
     WEIGHT_UNIT,
     magnitude_table,
 )
-
-LARGEST = 1 << 20  # symbols are held to this
 
 _WEIGHT_BITS = WEIGHT_UNIT.bit_length() - 1  # shifts right round down, as the text says
 _INDEX_BITS = INDEX_SHIFT.bit_length() - 1
@@ -154,35 +151,6 @@ def indices(total, bias, out):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def take_half(index, half, out):  # type: ignore[no-untyped-def]
-    """Of index (C, H, W) those of one half, in order; their number."""
-    count = 0
-    for c in range(index.shape[0]):
-        for y in range(index.shape[1]):
-            row = index[c, y]
-            begin = (c + y + half) % 2
-            size = (len(row) - begin + 1) // 2
-            for x in range(size):
-                out[count + x] = row[begin + 2 * x]
-            count += size
-    return count
-
-
-@numba.njit(nogil=True, cache=True)
-def put_half(symbols, half, k):  # type: ignore[no-untyped-def]
-    """The symbols of one half, in order, into k (C, H, W)."""
-    count = 0
-    for c in range(k.shape[0]):
-        for y in range(k.shape[1]):
-            row = k[c, y]
-            begin = (c + y + half) % 2
-            size = (len(row) - begin + 1) // 2
-            for x in range(size):
-                row[begin + 2 * x] = symbols[count + x]
-            count += size
-
-
-@numba.njit(nogil=True, cache=True)
 def known_of_first(k, step, out):  # type: ignore[no-untyped-def]
     """What the mean of the second half is made of: k * step, or the four neighbours' sum of it.
 
@@ -244,34 +212,3 @@ def dequantise(mean, k, step):  # type: ignore[no-untyped-def]
             for x in range(len(row)):
                 own = np.float32((x ^ first) & 1)  # 0 in the first half
                 row[x] = row[x] * own + np.float32(symbols[x]) * step[c]
-
-
-@numba.njit(nogil=True, cache=True)
-def quantise(residual, mean, index, price, step, costs, half, k):  # type: ignore[no-untyped-def]
-    """Symbols of one half into k (C, H, W), rounded and lowered as LayerCoder.encode does.
-
-    residual, mean (C, H, W) float32, mean of meaning in half 1 alone; price (H, W), step (C,)
-    float32; costs: bits of the magnitudes under each table.
-    """
-    costed = costs.shape[1] - 1
-    for c in range(k.shape[0]):
-        unit = step[c]
-        worth = unit * unit
-        for y in range(k.shape[1]):
-            tables, target = index[c, y], k[c, y]
-            for x in range((c + y + half) % 2, k.shape[2], 2):
-                table = tables[x]
-                if table < SKIP_BELOW:
-                    continue
-                value = residual[c, y, x]
-                if half:
-                    value -= mean[c, y, x]
-                value /= unit
-                symbol = min(max(np.rint(value), np.float32(-LARGEST)), np.float32(LARGEST))
-                size = np.int64(abs(symbol))
-                if 0 < size <= costed:
-                    saved = costs[table, size] - costs[table, size - 1]
-                    beside = np.float32(2) * (abs(value) - np.float32(size)) + np.float32(1)
-                    if saved > price[y, x] * worth * beside:
-                        symbol -= np.sign(symbol)
-                target[x] = np.int32(symbol)

@@ -92,6 +92,7 @@ class RowLevel:
         self.down = level.down
         cell = self.down**2
         self.scales = IntegerScales(level.scales)
+        self.contexts = level.contexts
         samples = torch.ones(PACKED_CHANNELS)
         samples[:64] /= LUMA_GAIN
         samples[64:] /= CHROMA_GAIN
@@ -320,6 +321,7 @@ class RowNetwork:
 
     def __init__(self, network: PredictiveNetwork, dtype: torch.dtype) -> None:
         self.network, self.config, self.dtype = network, network.config, dtype
+        self.motion_contexts = network.motion_contexts
         self.levels = [RowLevel(level, dtype) for level in network.levels]
         self.intra = [RowLevel(level, dtype) for level in network.intra]
 

@@ -17,9 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nvc.nn.blocks import KNOT_COUNT, QP_COUNT, Pointwise, QpGain, QpTable, stack
+from nvc.nn.blocks import FRAME_FORMS, KNOT_COUNT, QP_COUNT, Pointwise, QpGain, QpTable, stack
 from nvc.nn.planes import PACKED_CHANNELS
 from nvc.predictive.config import LevelConfig
+from nvc.predictive.contexts import symbol_contexts
 from nvc.predictive.rounding import PRICES, choose
 from nvc.predictive.scales import (
     ScaleNet,
@@ -95,6 +96,7 @@ class Level(nn.Module):
         self.log_step = QpTable(latent, start=_start_steps(config))
         self.mean = Pointwise(latent, latent, bias=False, gain=0.02)
         self.scales = ScaleNet(latent, coarse.latent if coarse else 0, config.scale_width)
+        self.contexts = symbol_contexts(FRAME_FORMS)
 
         self.residual_in = Pointwise(latent, width)
         self.synthesis_gain = QpGain(width)

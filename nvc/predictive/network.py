@@ -30,6 +30,7 @@ from nvc.nn.planes import (
     unpack_planes,
 )
 from nvc.predictive.config import LevelConfig, PredictiveConfig
+from nvc.predictive.contexts import vector_contexts
 from nvc.predictive.level import History, Level, Prediction
 from nvc.predictive.motion import (
     VECTOR_BLOCK,
@@ -97,6 +98,7 @@ class PredictiveNetwork(nn.Module):
         self.config = config
         self.levels = _bank(config.levels)
         self.intra = _bank(config.intra)
+        self.motion_contexts = vector_contexts()
         self.offsets = None
         if config.reference == "derived":
             self.offsets = OffsetHead(config.levels[-2])
@@ -260,9 +262,11 @@ class PredictiveNetwork(nn.Module):
         return FrameResult(pictures, sources, symbols, index, after)
 
     def check_exact(self) -> None:
-        """Raise ValueError if the integer scale path of any scale could leave exact numbers."""
+        """Raise ValueError if anything the symbols depend on could leave exact numbers."""
         for level in (*self.levels, *self.intra):
             level.scales.check_exact()
+            level.contexts.check_exact()
+        self.motion_contexts.check_exact()
 
     def start_from_transforms(self, bases: list[Tensor]) -> None:
         """Give each scale its orthonormal transform; see Level.start_from_transform."""

@@ -19,6 +19,7 @@ from nvc.nn.blocks import QP_COUNT
 from nvc.nn.planes import enlarge_planes
 from nvc.predictive.bidirectional import search_pair
 from nvc.predictive.conceal import carried_motion, detail_of_past
+from nvc.predictive.contexts import vector_forms
 from nvc.predictive.frame_coder import CodedFrame, DecodedFrame, FrameCoder
 from nvc.predictive.frame_units import ReceivedFrame, pack_frame, read_frame
 from nvc.predictive.level import qp_lambda
@@ -143,7 +144,20 @@ class SequenceEncoder:
             apart = [found[:rows, :columns]]
             fields = (extended(apart[0], grid),)
             self.last = fields[0], frames
-        return fields, [encode_vectors(field) for field in apart]
+        return fields, self._motion_bytes(apart)
+
+    def _motion_bytes(self, apart: Sequence[Field]) -> list[bytes]:
+        """Payloads of the differences of one field or of a pair."""
+        contexts, counts = self.coder.network.motion_contexts, self.coder.counts
+        return [
+            encode_vectors(
+                field,
+                contexts.model(form),
+                first=apart[0] if place else None,
+                counts=None if counts is None else counts.of_vectors(form),
+            )
+            for place, (field, form) in enumerate(zip(apart, vector_forms(len(apart)), strict=True))
+        ]
 
     def _cost(self, coded: CodedFrame, planes: Planes, qp: int) -> float:
         """Bits a pixel and errors, these at the price of lambda of `qp`."""
@@ -221,7 +235,7 @@ class SequenceDecoder:
         """Take over the motion of P frames decoded elsewhere, should any be carried on."""
         for frame in frames:
             if frame.base and len(frame.references) == 1 and frame.fields:
-                self._carry(self._field(frame, 0), frame.number - frame.references[0])
+                self._carry(self._coded_fields(frame)[0], frame.number - frame.references[0])
 
     def _predicted(
         self, number: int, near: Sequence[Record]
@@ -269,16 +283,20 @@ class SequenceDecoder:
         if not self.sends:
             return (_still(self.grid),) * len(near)
         try:
-            coded = tuple(self._field(frame, place) for place in range(len(near)))
+            coded = self._coded_fields(frame)
         except StreamError as error:
             raise StreamError(f"frame {frame.number}: {error}") from error
         expected = direct(frame.number, *near) if len(near) == 2 else None
         return coded if expected is None else _upon(expected, coded, self.grid)
 
-    def _field(self, frame: ReceivedFrame, place: int) -> Field:
-        return extended(
-            decode_vectors(frame.fields[place], *vector_grid(self.coder.shown)), self.grid
-        )
+    def _coded_fields(self, frame: ReceivedFrame) -> tuple[Field, ...]:
+        """What was sent of the motion into each reference, on the padded grid."""
+        shown, contexts = vector_grid(self.coder.shown), self.coder.network.motion_contexts
+        fields: list[Field] = []
+        for payload, form in zip(frame.fields, vector_forms(len(frame.references)), strict=True):
+            first = fields[0] if fields else None
+            fields.append(decode_vectors(payload, *shown, contexts.model(form), first=first))
+        return tuple(extended(field, self.grid) for field in fields)
 
     def _payloads(self, frame: ReceivedFrame, near: Sequence[Record]) -> list[bytes | None]:
         """What of each layer can be read; None for lost, empty for nothing coded."""

@@ -2,7 +2,8 @@
 
 Squares of 2x2 blocks in raster order: one bit says whether the four differ, then come one vector or
 four. A vector equals its median predictor, or the left, the upper or the zero vector, or is its
-difference to the predictor; every decision is an adaptive bit under what is known around it.
+difference to the predictor; every decision is an adaptive bit under what is known around it, and in
+the second of a pair of fields under what the first holds in the same place.
 """
 
 import numpy as np
@@ -33,10 +34,12 @@ BYTES_PER_BLOCK = 32  # no vector takes more
 
 _UNARY = 14  # steps of a difference before the Exp-Golomb escape
 _PREFIX = 16  # leading zeros an escape may have
-_FIRST_CANDIDATE = 12  # contexts before it: does the vector equal its predictor
-_FIRST_SPLIT = 24
-_FIRST_DIFFERENCE = 27
-CONTEXTS = _FIRST_DIFFERENCE + 3 * 4 * (_UNARY + 1)
+_COMPANIONS = 3  # classes of what the first field of a pair holds: nothing, up to 3, more
+_SPREADS = 4  # classes of the differences around: 0, up to 3, up to 10, more
+_FIRST_CANDIDATE = 12 * _COMPANIONS  # contexts before it: does the vector equal its predictor
+_FIRST_SPLIT = _FIRST_CANDIDATE + 12 * _COMPANIONS
+_FIRST_DIFFERENCE = _FIRST_SPLIT + 3 * _COMPANIONS * _SPREADS
+CONTEXTS = _FIRST_DIFFERENCE + _COMPANIONS * _SPREADS * 3 * (_UNARY + 1)
 
 
 @kernel
@@ -64,8 +67,9 @@ def predict(field, row, column, size, axis):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _bit(coder, data, model, context, bit, writing):  # type: ignore[no-untyped-def]
+def _bit(coder, data, model, counts, context, bit, writing):  # type: ignore[no-untyped-def]
     if writing:
+        counts[context, bit] += 1
         put_adaptive(coder, data, model, context, bit)
         return bit
     return get_adaptive(coder, data, model, context)
@@ -80,15 +84,16 @@ def _even_bit(coder, data, bit, writing):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _difference(coder, data, model, context, value, nonzero, writing):  # type: ignore[no-untyped-def]
+def _difference(coder, data, model, counts, context, value, nonzero, writing):  # type: ignore[no-untyped-def]
     """One component: a zero bit unless it is known, sign, unary magnitude, Exp-Golomb escape."""
-    if not nonzero and not _bit(coder, data, model, context, np.int64(value != 0), writing):
+    bit = np.int64(value != 0)
+    if not nonzero and not _bit(coder, data, model, counts, context, bit, writing):
         return np.int64(0)
     negative = _even_bit(coder, data, np.int64(value < 0), writing)
     rest = abs(value) - 1
     steps = np.int64(0)
     while steps < _UNARY and _bit(
-        coder, data, model, context + 1 + steps, np.int64(steps < rest), writing
+        coder, data, model, counts, context + 1 + steps, np.int64(steps < rest), writing
     ):
         steps += 1
     magnitude = steps + 1
@@ -107,28 +112,39 @@ def _difference(coder, data, model, context, value, nonzero, writing):  # type: 
 
 
 @kernel
-def _vector(coder, data, model, field, apart, row, column, size, writing):  # type: ignore[no-untyped-def]
+def _length(field, row, column):  # type: ignore[no-untyped-def]
+    return abs(np.int64(field[row, column, 0])) + abs(np.int64(field[row, column, 1]))
+
+
+@kernel
+def _spread(around):  # type: ignore[no-untyped-def]
+    """Class of differences around, 0.._SPREADS - 1."""
+    return np.int64(around > 0) + np.int64(around > 3) + np.int64(around > 10)
+
+
+@kernel
+def _vector(coder, data, model, counts, field, apart, beside, row, column, size, writing):  # type: ignore[no-untyped-def]
     """Code the vector of one block or square at its upper-left block; sets field and apart there.
 
-    apart (rows, columns, 2): differences to the predictor of the vectors so far.
+    apart (rows, columns, 2): differences to the predictor of the vectors so far; beside: class of
+    what the first field of a pair holds here.
     """
     px, py = predict(field, row, column, size, 0), predict(field, row, column, size, 1)
     x, y = np.int64(field[row, column, 0]), np.int64(field[row, column, 1])
     left, above, alike = np.int64(0), np.int64(0), 0
     if column > 0:
-        left = abs(np.int64(apart[row, column - 1, 0])) + abs(np.int64(apart[row, column - 1, 1]))
+        left = _length(apart, row, column - 1)
     if row > 0:
-        above = abs(np.int64(apart[row - 1, column, 0])) + abs(np.int64(apart[row - 1, column, 1]))
+        above = _length(apart, row - 1, column)
         if column > 0:
             alike = int(
                 field[row, column - 1, 0] == field[row - 1, column, 0]
                 and field[row, column - 1, 1] == field[row - 1, column, 1]
             )
-    around = left + above
-    spread = 0 if around == 0 else 1 if around <= 3 else 2 if around <= 10 else 3
+    spread = _spread(left + above)
     split = int(size == 1)
-    context = (int(left > 0) + int(above > 0)) * 4 + alike * 2 + split
-    if _bit(coder, data, model, context, np.int64(x == px and y == py), writing):
+    context = ((int(left > 0) + int(above > 0)) * 4 + alike * 2 + split) * _COMPANIONS + beside
+    if _bit(coder, data, model, counts, context, np.int64(x == px and y == py), writing):
         x, y = px, py
     else:
         found = False
@@ -144,23 +160,29 @@ def _vector(coder, data, model, field, apart, row, column, size, writing):  # ty
                 qx, qy = np.int64(field[row - 1, column, 0]), np.int64(field[row - 1, column, 1])
             if qx == px and qy == py:
                 continue
-            context = _FIRST_CANDIDATE + candidate * 4 + split * 2 + int(spread > 1)
-            if _bit(coder, data, model, context, np.int64(x == qx and y == qy), writing):
+            context = candidate * 4 + split * 2 + int(spread > 1)
+            context = _FIRST_CANDIDATE + context * _COMPANIONS + beside
+            if _bit(coder, data, model, counts, context, np.int64(x == qx and y == qy), writing):
                 x, y = qx, qy
                 found = True
                 break
         if not found:
-            context = _FIRST_DIFFERENCE + spread * (_UNARY + 1)
-            dx = _difference(coder, data, model, context, x - px, False, writing)
-            context += (4 if dx == 0 else 8) * (_UNARY + 1)
-            dy = _difference(coder, data, model, context, y - py, dx == 0, writing)
+            context = _FIRST_DIFFERENCE + (beside * _SPREADS + spread) * 3 * (_UNARY + 1)
+            dx = _difference(coder, data, model, counts, context, x - px, False, writing)
+            context += (1 if dx == 0 else 2) * (_UNARY + 1)
+            dy = _difference(coder, data, model, counts, context, y - py, dx == 0, writing)
             x, y = px + dx, py + dy
     field[row, column, 0], field[row, column, 1] = x, y
     apart[row, column, 0], apart[row, column, 1] = x - px, y - py
 
 
 @kernel
-def _walk(coder, data, model, field, limit, writing):  # type: ignore[no-untyped-def]
+def _companion(length):  # type: ignore[no-untyped-def]
+    return np.int64(length > 0) + np.int64(length > 3)
+
+
+@kernel
+def _walk(coder, data, model, counts, field, first, limit, writing):  # type: ignore[no-untyped-def]
     """Write or read the field; False for a vector beyond the limit."""
     rows, columns, _ = field.shape
     apart = np.zeros((rows, columns, 2), np.int32)
@@ -168,21 +190,31 @@ def _walk(coder, data, model, field, limit, writing):  # type: ignore[no-untyped
     for row in range(0, rows, 2):
         for column in range(0, columns, 2):
             bottom, right = min(row + 2, rows), min(column + 2, columns)
-            split = np.int64(0)
+            split, longest = np.int64(0), np.int64(0)
             for r in range(row, bottom):
                 for c in range(column, right):
+                    longest = max(longest, _length(first, r, c))
                     for axis in range(2):
                         split |= np.int64(field[r, c, axis] != field[row, column, axis])
             # Row and column 0 of splits stand for what lies outside.
             at, beside = row // 2 + 1, column // 2 + 1
-            context = _FIRST_SPLIT + splits[at - 1, beside] + splits[at, beside - 1]
-            split = _bit(coder, data, model, context, split, writing)
+            around = np.int64(0)
+            if column > 0:
+                around += _length(apart, row, column - 1)
+            if row > 0:
+                around += _length(apart, row - 1, column)
+            context = splits[at - 1, beside] + splits[at, beside - 1]
+            context = (context * _COMPANIONS + _companion(longest)) * _SPREADS + _spread(around)
+            split = _bit(coder, data, model, counts, _FIRST_SPLIT + context, split, writing)
             splits[at, beside] = split
             for r in range(row, bottom):
                 for c in range(column, right):
                     if split or (r == row and c == column):
-                        size = 1 if split else 2
-                        _vector(coder, data, model, field, apart, r, c, size, writing)
+                        size, held = (1, _length(first, r, c)) if split else (2, longest)
+                        _vector(
+                            coder, data, model, counts, field, apart, _companion(held), r, c, size,
+                            writing,
+                        )  # fmt: skip
                     else:
                         for axis in range(2):
                             field[r, c, axis] = field[row, column, axis]
@@ -193,20 +225,25 @@ def _walk(coder, data, model, field, limit, writing):  # type: ignore[no-untyped
 
 
 @kernel
-def write(field, model, limit, output):  # type: ignore[no-untyped-def]
-    """Bytes written to ``output``, the first of which is always 0."""
+def write(field, first, model, counts, limit, output):  # type: ignore[no-untyped-def]
+    """Bytes written to ``output``, the first of which is always 0.
+
+    first: of a pair the first field, when this is the second, else zeros; counts (CONTEXTS, 2): the
+    bits written are added to it.
+    """
     coder = np.zeros(CODER_SIZE, dtype=np.int64)
     start_writing(coder)
-    _walk(coder, output, model, field, limit, True)
+    _walk(coder, output, model, counts, field, first, limit, True)
     return finish_writing(coder, output)
 
 
 @kernel
-def read(data, model, limit, field):  # type: ignore[no-untyped-def]
+def read(data, first, model, limit, field):  # type: ignore[no-untyped-def]
     """Fill ``field`` (zeros); the bytes looked at, BAD_VECTOR or BAD_START."""
     coder = np.zeros(CODER_SIZE, dtype=np.int64)
     if not start_reading(coder, data):
         return np.int64(BAD_START)
-    if not _walk(coder, data, model, field, limit, False):
+    counts = np.zeros((1, 2), dtype=np.int64)
+    if not _walk(coder, data, model, counts, field, first, limit, False):
         return np.int64(BAD_VECTOR)
     return bytes_read(coder)
