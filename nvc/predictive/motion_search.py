@@ -1,9 +1,9 @@
 """Block motion search of the encoder: one quarter-pel vector for each 8x8 block of luma.
 
-Rate-aware hierarchical search on the reconstruction: a full search on pictures shrunk by four gives
-a start far away, predictors from decided neighbours and the previous field give the likely ones, a
-diamond refines to whole, half and quarter samples, and a 16x16 block splits only where that pays.
-The decoder sees nothing of this: any field is valid.
+Rate-aware hierarchical search on the reconstruction: a full search on pictures shrunk by eight and
+a small one on pictures shrunk by four give a start far away, predictors from decided neighbours and
+the previous field give the likely ones, a diamond refines to whole, half and quarter samples, and a
+16x16 block splits only where that pays. The decoder sees nothing of this: any field is valid.
 """
 
 from __future__ import annotations
@@ -176,12 +176,15 @@ def _refine(
     Vectors are less (ox, oy), the one expected.
     """
     height, width = current.shape
+    last_x, last_y = mvx, mvy
     for _ in range(rounds):
         bx, by = mvx, mvy
         for k in range(8):
             dx = unit * (1 if k in (0, 4, 6) else (-1 if k in (1, 5, 7) else 0))
             dy = unit * (1 if k in (2, 4, 5) else (-1 if k in (3, 6, 7) else 0))
             nx, ny = mvx + dx, mvy + dy
+            if nx == last_x and ny == last_y:
+                continue
             ax, ay = nx + ox, ny + oy
             if _clip(ax, left, size, width) != ax or _clip(ay, top, size, height) != ay:
                 continue
@@ -195,53 +198,110 @@ def _refine(
                 cost, bx, by = error, nx, ny
         if bx == mvx and by == mvy:
             break
+        last_x, last_y = mvx, mvy
         mvx, mvy = bx, by
     return mvx, mvy, cost
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _coarse_search(current, reference):
-    """Full search on shrunk pictures: a whole-sample vector for each 8x8 block of them."""
+def _best_of(current, reference, top, bottom, left, right, fields, count, reach, span, best):
+    """The vector (dx, dy) of least absolute difference within `reach` of the first `count` fields.
+
+    Whole samples, no longer than span; `best` is what it has to be under, else (0, 0).
+    """
+    height, width = current.shape
+    found_x = found_y = np.int64(0)
+    for start in range(count):
+        for dy in range(fields[start, 1] - reach, fields[start, 1] + reach + 1):
+            if top + dy < 0 or bottom + dy > height or abs(dy) > span:
+                continue
+            for dx in range(fields[start, 0] - reach, fields[start, 0] + reach + 1):
+                if left + dx < 0 or right + dx > width or abs(dx) > span:
+                    continue
+                total = np.float32(8 * (abs(dx) + abs(dy) > 0) + abs(dx) + abs(dy))
+                for y in range(top, bottom):
+                    cy, ry = np.uint64(y), np.uint64(y + dy)
+                    cx, rx = np.uint64(left), np.uint64(left + dx)
+                    part = np.float32(0.0)
+                    if right - left == _COARSE_BLOCK:  # a length the compiler knows
+                        for x in range(_COARSE_BLOCK):
+                            a = current[cy, cx + np.uint64(x)]
+                            b = reference[ry, rx + np.uint64(x)]
+                            part += abs(np.float32(a) - np.float32(b))
+                    else:
+                        for x in range(right - left):
+                            a = current[cy, cx + np.uint64(x)]
+                            b = reference[ry, rx + np.uint64(x)]
+                            part += abs(np.float32(a) - np.float32(b))
+                    total += part
+                    if total >= best:
+                        break
+                if total < best:
+                    best, found_x, found_y = total, dx, dy
+    return found_x, found_y
+
+
+@numba.njit(cache=True, nogil=True)
+def _difference(current, reference, top, bottom, left, right):
+    total = np.float32(1)
+    for y in range(top, bottom):
+        for x in range(left, right):
+            total += abs(np.float32(current[y, x]) - np.float32(reference[y, x]))
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def _coarse_search(current, reference, smaller, smaller_reference):
+    """A whole-sample vector for each 8x8 block of pictures shrunk by four.
+
+    Full search on pictures half as large, of a window of 8x8 around each block's 4x4; then near
+    what was found for the block and its four neighbours.
+    """
     height, width = current.shape
     rows, columns = -(-height // _COARSE_BLOCK), -(-width // _COARSE_BLOCK)
-    field = np.zeros((rows, columns, 2), np.int32)
+    field = np.zeros((rows, columns, 2), np.int64)
+    starts = np.zeros((6, 2), np.int64)
+    small_height, small_width = smaller.shape
     for r in range(rows):
         for c in range(columns):
+            top, left = max(r * 4 - 2, 0), max(c * 4 - 2, 0)
+            bottom, right = min(r * 4 + 6, small_height), min(c * 4 + 6, small_width)
+            # No more than where nothing moves, so that most places are left after a row or two.
+            still = _difference(smaller, smaller_reference, top, bottom, left, right)
+            field[r, c] = _best_of(
+                smaller, smaller_reference, top, bottom, left, right, starts, 1,
+                _COARSE_REACH // 2, _COARSE_REACH // 2, still,
+            )  # fmt: skip
+    result = np.zeros((rows, columns, 2), np.int32)
+    for r in range(rows):
+        for c in range(columns):
+            count = 0
+            for dr, dc in ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)):
+                near_r, near_c = min(max(r + dr, 0), rows - 1), min(max(c + dc, 0), columns - 1)
+                x, y = 2 * field[near_r, near_c, 0], 2 * field[near_r, near_c, 1]
+                new = True
+                for k in range(count):
+                    if starts[k, 0] == x and starts[k, 1] == y:
+                        new = False
+                if new:
+                    starts[count, 0], starts[count, 1] = x, y
+                    count += 1
             top, left = r * _COARSE_BLOCK, c * _COARSE_BLOCK
             bottom, right = min(top + _COARSE_BLOCK, height), min(left + _COARSE_BLOCK, width)
-            # No more than where nothing moves, so that most places are left after a row or two.
-            best = np.float32(1)
-            for y in range(top, bottom):
-                for x in range(left, right):
-                    best += abs(np.float32(current[y, x]) - np.float32(reference[y, x]))
-            for dy in range(-_COARSE_REACH, _COARSE_REACH + 1):
-                if top + dy < 0 or bottom + dy > height:
-                    continue
-                for dx in range(-_COARSE_REACH, _COARSE_REACH + 1):
-                    if left + dx < 0 or right + dx > width:
-                        continue
-                    total = np.float32(8 * (abs(dx) + abs(dy) > 0) + abs(dx) + abs(dy))
-                    for y in range(top, bottom):
-                        cy, ry = np.uint64(y), np.uint64(y + dy)
-                        cx, rx = np.uint64(left), np.uint64(left + dx)
-                        part = np.float32(0.0)
-                        if right - left == _COARSE_BLOCK:  # a length the compiler knows
-                            for x in range(_COARSE_BLOCK):
-                                a = current[cy, cx + np.uint64(x)]
-                                b = reference[ry, rx + np.uint64(x)]
-                                part += abs(np.float32(a) - np.float32(b))
-                        else:
-                            for x in range(right - left):
-                                a = current[cy, cx + np.uint64(x)]
-                                b = reference[ry, rx + np.uint64(x)]
-                                part += abs(np.float32(a) - np.float32(b))
-                        total += part
-                        if total >= best:
-                            break
-                    if total < best:
-                        best = total
-                        field[r, c, 0], field[r, c, 1] = dx, dy
-    return field
+            still = _difference(current, reference, top, bottom, left, right)
+            result[r, c] = _best_of(
+                current, reference, top, bottom, left, right, starts, count, 1, _COARSE_REACH, still
+            )
+    return result
+
+
+@numba.njit(cache=True, nogil=True)
+def _seen(candidates, count):
+    """Whether candidate number `count` is one of those before it."""
+    for k in range(count):
+        if candidates[k, 0] == candidates[count, 0] and candidates[k, 1] == candidates[count, 1]:
+            return True
+    return False
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
@@ -278,6 +338,8 @@ def _search(current, reference, coarse, previous, expected, weight, taps, field,
             cost = np.float32(1e30)
             mvx = mvy = np.int64(0)
             for k in range(n):
+                if _seen(candidates, k):
+                    continue
                 nx = _clip(candidates[k, 0] + ox, left, size, width) - ox
                 ny = _clip(candidates[k, 1] + oy, top, size, height) - oy
                 rate = np.float32(weight * _vector_bits(nx, ny, known))
@@ -309,6 +371,8 @@ def _search(current, reference, coarse, previous, expected, weight, taps, field,
                 best = np.float32(1e30)
                 bx = by = np.int64(0)
                 for q in range(6):
+                    if _seen(candidates, q):
+                        continue
                     nx = _clip(candidates[q, 0] + ox, sleft, BLOCK, width) - ox
                     ny = _clip(candidates[q, 1] + oy, stop, BLOCK, height) - oy
                     rate = np.float32(weight * _vector_bits(nx, ny, known))
@@ -334,12 +398,10 @@ def _search(current, reference, coarse, previous, expected, weight, taps, field,
                     field[r + k // 2, c + k % 2, 1] = mvy
 
 
-def _shrunk(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    height, width = (side // _SHRINK * _SHRINK for side in picture.shape)
-    blocks = picture[:height, :width].reshape(
-        height // _SHRINK, _SHRINK, width // _SHRINK, _SHRINK
-    )  # (h/4, 4, w/4, 4)
-    return (blocks.sum(axis=(1, 3), dtype=np.uint32) // _SHRINK**2).astype(np.uint8)
+def _shrunk(picture: NDArray[np.uint8], by: int = _SHRINK) -> NDArray[np.uint8]:
+    height, width = (side // by * by for side in picture.shape)
+    blocks = picture[:height, :width].reshape(height // by, by, width // by, by)  # (h, by, w, by)
+    return (blocks.sum(axis=(1, 3), dtype=np.uint32) // by**2).astype(np.uint8)
 
 
 def search_motion(
@@ -368,8 +430,9 @@ def search_motion(
         previous = np.zeros((height // BLOCK, width // BLOCK, 2), np.int32)
     if expected is None:
         expected = np.zeros_like(previous)
-    seen = current if coarse_of is None else coarse_of
-    coarse = _coarse_search(_shrunk(seen), _shrunk(reference))  # type: ignore[arg-type]
+    seen = _shrunk(current if coarse_of is None else coarse_of)  # type: ignore[arg-type]
+    shrunk = _shrunk(reference)
+    coarse = _coarse_search(seen, shrunk, _shrunk(seen, 2), _shrunk(shrunk, 2))
     padded = np.pad(reference, MARGIN, mode="edge")
     field = np.zeros((height // BLOCK, width // BLOCK, 2), np.int32)
 
