@@ -15,6 +15,7 @@ from nvc.cli import main
 from nvc.data import ClipBatches, Stage, load_clip, prepare_clip
 from nvc.errors import InputError
 from nvc.predictive.checkpoint import load_network
+from nvc.predictive.contexts import symbol_contexts
 from nvc.predictive.motion import compensate
 from nvc.predictive.validation import measure_sequence
 
@@ -117,6 +118,8 @@ def test_a_tiny_recipe_trains_resumes_and_validates_on_real_bytes(
     assert all(0 < float(row["bpp"]) < 20 for row in rows)
     # The figures are those of the weights written beside them.
     network = load_network(tmp_path / "runs" / "weights.safetensors")
+    counted, start = network.intra[-1].contexts.codes, symbol_contexts(3).codes
+    assert not torch.equal(counted[0], start[0])  # their contexts were counted
     clip = load_clip(next((tmp_path / "cache").glob("walk_00-*")))
     frames = [
         tuple(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -26,6 +27,7 @@ def count_contexts(
     counted first, changes a little.
     """
     counts = ContextCounts()
+    network = copy.deepcopy(network)  # what is prepared for a network knows nothing of training
     for clip in clips:
         height, width = clip[0][0].shape
         info = VideoInfo(width=width, height=height, frame_count=len(clip))

@@ -12,6 +12,7 @@ import torch
 
 from nvc.nn.blocks import QP_COUNT
 from nvc.predictive.checkpoint import save_network
+from nvc.predictive.counting import count_contexts, set_contexts
 from nvc.predictive.frame_coder import FrameCoder
 from nvc.predictive.network import KIND_INTER, KIND_INTRA, Planes, PredictiveNetwork
 from nvc.predictive.sequence import SequenceDecoder, SequenceEncoder
@@ -49,16 +50,25 @@ class RealBytes(lightning.Callback):
     """Every `every` steps: code the validation clips with the averaged weights and decode them.
 
     Writes rd.csv, a picture rd.png where matplotlib is there, and the averaged weights
-    (weights.safetensors, half precision) into `folder`. clips, frames: how much is coded.
+    (weights.safetensors, half precision) into `folder`, with the contexts of their symbols and
+    motion counted on training clips (nvc.predictive.counting). clips, frames: how much is coded;
+    counted: training clips that are counted, 0 for none.
     """
 
     def __init__(
-        self, folder: str, every: int = 2000, clips: int = 4, frames: int = 8, qps: int = 4
+        self,
+        folder: str,
+        every: int = 2000,
+        clips: int = 4,
+        frames: int = 8,
+        qps: int = 4,
+        counted: int = 16,
     ) -> None:
         self.folder = Path(folder)
         self.every = every
         self.clips = clips
         self.frames = frames
+        self.counted = counted
         self.qps = [round(q) for q in np.linspace(8, QP_COUNT - 8, qps)]
 
     def on_train_batch_end(self, trainer: lightning.Trainer, module: Any, *rest: Any) -> None:
@@ -74,6 +84,9 @@ class RealBytes(lightning.Callback):
         """One validation pass; appends to rd.csv."""
         self.folder.mkdir(parents=True, exist_ok=True)
         network = module.average
+        clips = trainer.datamodule.training  # type: ignore[attr-defined]
+        counted = clips[:: max(1, len(clips) // self.counted)] if self.counted else []
+        set_contexts(network, count_contexts(network, map(self._pictures, counted)))
         save_network(network, self.folder / "weights.safetensors")
         path = self.folder / "rd.csv"
         new = not path.exists()
@@ -88,6 +101,14 @@ class RealBytes(lightning.Callback):
                     row = (step, clip.name, qp, f"{bpp:.6f}", f"{psnr:.4f}")
                     writer.writerow(dict(zip(FIELDS, row, strict=True)))
         self._draw(path)
+
+    def _pictures(self, clip: Any) -> list[tuple[torch.Tensor, ...]]:
+        """The first frames of a clip, planes of uint8."""
+        count = min(self.frames, clip.frames)
+        return [
+            tuple(torch.from_numpy(plane[number].copy()) for plane in clip.planes)
+            for number in range(count)
+        ]
 
     def _frames(self, clip: Any, multiple: int, device: torch.device) -> list[Planes]:
         height, width = (side // multiple * multiple for side in clip.size)
