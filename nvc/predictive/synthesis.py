@@ -1,8 +1,9 @@
 """The synthesis of one frame as one graph: what is left for a player after entropy decoding.
 
-The boundary is the symbols. Before it is what must be exact, integers alone: the table indices, the
-rANS payloads and the motion field. Behind it, here: quantiser steps, means, motion compensation and
-the networks of all scales, whose rounding changes the picture a little and nothing else.
+The boundary is the symbols. Before it is what must be exact, integers alone: the table indices and
+the adaptive bits of symbols and motion. Behind it, here: quantiser steps, means, motion
+compensation and the networks of all scales, whose rounding changes the picture a little and nothing
+else.
 """
 
 from __future__ import annotations
