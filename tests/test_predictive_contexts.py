@@ -22,6 +22,7 @@ from nvc.predictive.contexts import (
     vector_contexts,
 )
 from nvc.predictive.counting import count_contexts, set_contexts
+from nvc.predictive.rounding import CHROMA_WORTH
 from nvc.predictive.row_coder import open_coder
 from nvc.predictive.symbol_kernels import (
     BYTES_PER_SYMBOL,
@@ -47,7 +48,7 @@ def write(k: np.ndarray, index: np.ndarray, model: np.ndarray) -> bytes:
     price, step = np.full(k.shape[1:], 1e9, np.float32), np.ones(len(k), np.float32)
     for half in range(2):
         wanted, mean = k.astype(np.float32), np.zeros(k.shape, np.float32)
-        encode_half(coder, data, model, wanted, mean, index, price, step, half, made)
+        encode_half(coder, data, model, wanted, mean, index, price, step, step, half, made)
     coded = np.where(index >= scales.SKIP_BELOW, k, 0)
     assert np.array_equal(made, coded)
     return data[1 : finish_writing(coder, data)].tobytes()
@@ -135,6 +136,13 @@ def test_counts_are_of_the_bits_that_are_written() -> None:
     assert counts[FIRST_MORE : 2 * FIRST_MORE, 1].sum() == (magnitude > 1).sum()
     steps = counts[2 * FIRST_MORE :]
     assert steps[:, 1].sum() == np.maximum(magnitude - 2, 0).sum()
+
+
+def test_errors_in_chroma_weigh_more() -> None:
+    """By latent: of the tiny network the first is luma, the second U, the third V."""
+    weights = tiny_network().levels[-1].error_weights
+    assert weights[:3].tolist() == pytest.approx([1, CHROMA_WORTH, CHROMA_WORTH], abs=1e-4)
+    assert ((weights >= 1) & (weights <= CHROMA_WORTH)).all()
 
 
 def test_codes_are_exact_or_refused() -> None:

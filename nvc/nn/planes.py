@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 PACKED_CHANNELS = 96
+LUMA_CHANNELS = 64  # the first of these
 STRIDE = 8
 LUMA_GAIN = math.sqrt(6 / 8)
 CHROMA_GAIN = math.sqrt(4 / 8)  # a 4:2:0 chroma sample stands for four luma pixels

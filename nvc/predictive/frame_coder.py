@@ -201,13 +201,14 @@ class LayerCoder:
         grid = self.shape[-2:]
         price = _array(self.price * F.interpolate(worth.to(residual.device), grid, mode="area")[0])
         wanted, step = _array(self._cut(residual)[0]), _array(self.step.flatten())
+        weight = _array(self.level.error_weights)
         coder = np.zeros(CODER_SIZE, np.int64)
         data = np.empty(BYTES_PER_SYMBOL * math.prod(self.shape) + 256, np.uint8)
         model, counts = self.level.contexts.model(self.form).copy(), self._counts()
         start_writing(coder)
 
         def write(half: int, index: np.ndarray, mean: np.ndarray, k: np.ndarray) -> None:
-            encode_half(coder, data, model, wanted, mean, index, price[0], step, half, k)
+            encode_half(coder, data, model, wanted, mean, index, price[0], step, weight, half, k)
             if counts is not None:
                 count_half(k, index, half, counts)
 

@@ -93,6 +93,7 @@ class RowLevel:
         cell = self.down**2
         self.scales = IntegerScales(level.scales)
         self.contexts = level.contexts
+        self.error_weights = level.error_weights
         samples = torch.ones(PACKED_CHANNELS)
         samples[:64] /= LUMA_GAIN
         samples[64:] /= CHROMA_GAIN

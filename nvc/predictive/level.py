@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nvc.nn.blocks import FRAME_FORMS, KNOT_COUNT, QP_COUNT, Pointwise, QpGain, QpTable, stack
-from nvc.nn.planes import PACKED_CHANNELS
+from nvc.nn.planes import LUMA_CHANNELS, PACKED_CHANNELS
 from nvc.predictive.config import LevelConfig
 from nvc.predictive.contexts import symbol_contexts
-from nvc.predictive.rounding import PRICES, choose
+from nvc.predictive.rounding import CHROMA_WORTH, PRICES, choose
 from nvc.predictive.scales import (
     ScaleNet,
     checkerboard,
@@ -149,6 +149,17 @@ class Level(nn.Module):
         hidden = self.source_mix(self.source_down(fine) + given.context)
         return self.transform(difference) + self.source_out(hidden)
 
+    @property
+    def error_weights(self) -> Tensor:
+        """What a squared error in each latent counts, (latent,): CHROMA_WORTH where it is chroma.
+
+        By the share of chroma in what the inverse transform makes of it.
+        """
+        energy = self.inverse.weight.detach().float().square()
+        energy = energy.unflatten(0, (PACKED_CHANNELS, -1)).sum(1)  # (96, latent)
+        share = energy[LUMA_CHANNELS:].sum(0) / energy.sum(0).clamp(min=1e-12)
+        return 1 + (CHROMA_WORTH - 1) * share
+
     def step(self, qp: Tensor, form: Tensor) -> Tensor:
         """Quantiser step of every channel, (B, latent, 1, 1), in packed units."""
         return self.log_step(qp, form).float().exp()
@@ -200,6 +211,7 @@ class Level(nn.Module):
         residual = residual.float()
         shared = self.scales.prepare(history.past, history.average, history.coarse, history.motion)
         price = (PRICES[self.config.shrink] * qp_lambda(qp))[:, None, None, None]
+        price = price * self.error_weights[:, None, None]
 
         index = self.index(shared, None, history, qp, step=0) * mask
         first = _chosen(residual / step * mask, index, step, price)

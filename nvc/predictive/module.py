@@ -2,9 +2,10 @@
 
     L = mean over frames of (bits / pixel + lambda(QP) * D) * sqrt(256 / lambda)
 
-with D = (6 MSE_Y + MSE_U + MSE_V) / 8 of the full picture plus a small share for every coarser
-scale, so that these stay pictures. Bits and distortion are of the symbols the encoder would choose,
-under the integer tables' model, straight-through. Every sample of a batch has its own QP.
+with D = (6 MSE_Y + w MSE_U + w MSE_V) / 8 of the full picture, w = CHROMA_WORTH (rounding.py), plus
+a small share for every coarser scale, so that these stay pictures. Bits and distortion are of the
+symbols the encoder would choose, under the integer tables' model, straight-through. Every sample of
+a batch has its own QP.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from torch import Tensor
 from nvc.entropy.likelihood import gaussian_bits, index_scale
 from nvc.nn.blocks import QP_COUNT
 from nvc.nn.optimisers import MuonAndAdam
-from nvc.nn.planes import pack_planes, shrink_planes
+from nvc.nn.planes import LUMA_CHANNELS, pack_planes, shrink_planes
 from nvc.predictive.checkpoint import load_network
 from nvc.predictive.config import ReferenceForm, size_config
 from nvc.predictive.level import qp_lambda
 from nvc.predictive.network import FrameResult, PredictiveNetwork, block_transform
+from nvc.predictive.rounding import CHROMA_WORTH
 from nvc.predictive.scales import coded
 from nvc.weights import by_name
 
@@ -165,6 +167,9 @@ class PredictiveModule(lightning.LightningModule):
             bits.append((spent * (1 - skipped)).sum(dim=(1, 2, 3)) / pixels)
             error = (result.pictures[number] - result.sources[number]).square()
             area = 64.0 * error.shape[-2] * error.shape[-1]
+            error = torch.cat(
+                (error[:, :LUMA_CHANNELS], CHROMA_WORTH * error[:, LUMA_CHANNELS:]), 1
+            )
             errors.append(error.sum(dim=(1, 2, 3)) / area)
         return torch.stack(bits), torch.stack(errors)
 

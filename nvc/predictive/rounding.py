@@ -18,6 +18,9 @@ from nvc.predictive.scales import SKIP_BELOW
 
 LARGEST = 1 << 20  # symbols are held to this
 COSTED = 31  # symbols above this are rounded plainly
+# What a squared error of chroma counts beside its share of D = (6 MSE_Y + MSE_U + MSE_V) / 8:
+# quality is judged by a mean of PSNRs, to which an error in chroma, where there is less, is more.
+CHROMA_WORTH = 2.5
 # What a squared error is worth in bits, in units of lambda, by the shrink of the scale: more than
 # 1, since later frames refer to this one; coarser scales count as the training loss weighs them
 # (measured, docs/predictive.md).

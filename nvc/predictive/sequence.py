@@ -35,6 +35,7 @@ from nvc.predictive.records import (
     scaled,
     vector_grid,
 )
+from nvc.predictive.rounding import CHROMA_WORTH
 from nvc.predictive.structure import Place
 from nvc.predictive.vectors import decode_vectors, encode_vectors
 
@@ -164,7 +165,9 @@ class SequenceEncoder:
         luma, *chroma = _errors(planes, coded.memory.pictures[-1], self.coder.shown)
         bits = 8 * sum(len(payload or b"") for payload in coded.layers)
         price = _TRIAL_PRICE * float(qp_lambda(torch.tensor(qp)))
-        return bits / math.prod(self.coder.shown) + price * (6 * luma + sum(chroma)) / 8
+        return (
+            bits / math.prod(self.coder.shown) + price * (6 * luma + CHROMA_WORTH * sum(chroma)) / 8
+        )
 
 
 class SequenceDecoder:

@@ -115,18 +115,19 @@ def _saved(model, context, table, magnitude):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def encode_half(coder, data, model, residual, mean, index, price, step, half, k):  # type: ignore[no-untyped-def]
+def encode_half(coder, data, model, residual, mean, index, price, step, weight, half, k):  # type: ignore[no-untyped-def]
     """Choose the symbols of one half by rate and distortion, and write them.
 
     residual, mean (C, H, W) float32, mean of meaning in half 1 alone; index (C, H, W) uint8; price
-    (H, W) float32, bits for a squared error; step (C,) float32; symbols go into k (C, H, W) int32.
+    (H, W) float32, bits for a squared error; step (C,) float32; weight (C,) float32, of an error in
+    a channel; symbols go into k (C, H, W) int32.
     A symbol is rounded, then made one smaller where that saves more bits than the error is worth.
     """
     channels, height, width = k.shape
     before = np.zeros((height, width), np.int64)
     for c in range(channels):
         unit = step[c]
-        worth = unit * unit
+        worth = unit * unit * weight[c]
         for y in range(height):
             for x in range((c + y + half) % 2, width, 2):
                 sum_before = before[y, x]
