@@ -14,14 +14,12 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from nvc.predictive.coarse_search import coarse_search
 from nvc.predictive.vector_kernels import predict
 
 BLOCK = 8
-MARGIN = 72  # samples of edge replication around the reference; vectors stay inside it
 REACH = 64  # largest displacement in samples
-_SHRINK = 4
-_COARSE_BLOCK = 8
-_COARSE_REACH = REACH // _SHRINK
+MARGIN = 72  # samples of edge replication around the reference; vectors stay inside it
 _TWO_BANDS = 128  # rows of blocks from which the upper and lower half are searched side by side
 
 
@@ -203,98 +201,6 @@ def _refine(
     return mvx, mvy, cost
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
-def _best_of(current, reference, top, bottom, left, right, fields, count, reach, span, best):
-    """The vector (dx, dy) of least absolute difference within `reach` of the first `count` fields.
-
-    Whole samples, no longer than span; `best` is what it has to be under, else (0, 0).
-    """
-    height, width = current.shape
-    found_x = found_y = np.int64(0)
-    for start in range(count):
-        for dy in range(fields[start, 1] - reach, fields[start, 1] + reach + 1):
-            if top + dy < 0 or bottom + dy > height or abs(dy) > span:
-                continue
-            for dx in range(fields[start, 0] - reach, fields[start, 0] + reach + 1):
-                if left + dx < 0 or right + dx > width or abs(dx) > span:
-                    continue
-                total = np.float32(8 * (abs(dx) + abs(dy) > 0) + abs(dx) + abs(dy))
-                for y in range(top, bottom):
-                    cy, ry = np.uint64(y), np.uint64(y + dy)
-                    cx, rx = np.uint64(left), np.uint64(left + dx)
-                    part = np.float32(0.0)
-                    if right - left == _COARSE_BLOCK:  # a length the compiler knows
-                        for x in range(_COARSE_BLOCK):
-                            a = current[cy, cx + np.uint64(x)]
-                            b = reference[ry, rx + np.uint64(x)]
-                            part += abs(np.float32(a) - np.float32(b))
-                    else:
-                        for x in range(right - left):
-                            a = current[cy, cx + np.uint64(x)]
-                            b = reference[ry, rx + np.uint64(x)]
-                            part += abs(np.float32(a) - np.float32(b))
-                    total += part
-                    if total >= best:
-                        break
-                if total < best:
-                    best, found_x, found_y = total, dx, dy
-    return found_x, found_y
-
-
-@numba.njit(cache=True, nogil=True)
-def _difference(current, reference, top, bottom, left, right):
-    total = np.float32(1)
-    for y in range(top, bottom):
-        for x in range(left, right):
-            total += abs(np.float32(current[y, x]) - np.float32(reference[y, x]))
-    return total
-
-
-@numba.njit(cache=True, nogil=True)
-def _coarse_search(current, reference, smaller, smaller_reference):
-    """A whole-sample vector for each 8x8 block of pictures shrunk by four.
-
-    Full search on pictures half as large, of a window of 8x8 around each block's 4x4; then near
-    what was found for the block and its four neighbours.
-    """
-    height, width = current.shape
-    rows, columns = -(-height // _COARSE_BLOCK), -(-width // _COARSE_BLOCK)
-    field = np.zeros((rows, columns, 2), np.int64)
-    starts = np.zeros((6, 2), np.int64)
-    small_height, small_width = smaller.shape
-    for r in range(rows):
-        for c in range(columns):
-            top, left = max(r * 4 - 2, 0), max(c * 4 - 2, 0)
-            bottom, right = min(r * 4 + 6, small_height), min(c * 4 + 6, small_width)
-            # No more than where nothing moves, so that most places are left after a row or two.
-            still = _difference(smaller, smaller_reference, top, bottom, left, right)
-            field[r, c] = _best_of(
-                smaller, smaller_reference, top, bottom, left, right, starts, 1,
-                _COARSE_REACH // 2, _COARSE_REACH // 2, still,
-            )  # fmt: skip
-    result = np.zeros((rows, columns, 2), np.int32)
-    for r in range(rows):
-        for c in range(columns):
-            count = 0
-            for dr, dc in ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)):
-                near_r, near_c = min(max(r + dr, 0), rows - 1), min(max(c + dc, 0), columns - 1)
-                x, y = 2 * field[near_r, near_c, 0], 2 * field[near_r, near_c, 1]
-                new = True
-                for k in range(count):
-                    if starts[k, 0] == x and starts[k, 1] == y:
-                        new = False
-                if new:
-                    starts[count, 0], starts[count, 1] = x, y
-                    count += 1
-            top, left = r * _COARSE_BLOCK, c * _COARSE_BLOCK
-            bottom, right = min(top + _COARSE_BLOCK, height), min(left + _COARSE_BLOCK, width)
-            still = _difference(current, reference, top, bottom, left, right)
-            result[r, c] = _best_of(
-                current, reference, top, bottom, left, right, starts, count, 1, _COARSE_REACH, still
-            )
-    return result
-
-
 @numba.njit(cache=True, nogil=True)
 def _seen(candidates, count):
     """Whether candidate number `count` is one of those before it."""
@@ -398,12 +304,6 @@ def _search(current, reference, coarse, previous, expected, weight, taps, field,
                     field[r + k // 2, c + k % 2, 1] = mvy
 
 
-def _shrunk(picture: NDArray[np.uint8], by: int = _SHRINK) -> NDArray[np.uint8]:
-    height, width = (side // by * by for side in picture.shape)
-    blocks = picture[:height, :width].reshape(height // by, by, width // by, by)  # (h, by, w, by)
-    return (blocks.sum(axis=(1, 3), dtype=np.uint32) // by**2).astype(np.uint8)
-
-
 def search_motion(
     current: NDArray[np.uint8] | NDArray[np.float32],
     reference: NDArray[np.uint8],
@@ -430,9 +330,8 @@ def search_motion(
         previous = np.zeros((height // BLOCK, width // BLOCK, 2), np.int32)
     if expected is None:
         expected = np.zeros_like(previous)
-    seen = _shrunk(current if coarse_of is None else coarse_of)  # type: ignore[arg-type]
-    shrunk = _shrunk(reference)
-    coarse = _coarse_search(seen, shrunk, _shrunk(seen, 2), _shrunk(shrunk, 2))
+    seen = current if coarse_of is None else coarse_of
+    coarse = coarse_search(seen, reference, reach=REACH)  # type: ignore[arg-type]
     padded = np.pad(reference, MARGIN, mode="edge")
     field = np.zeros((height // BLOCK, width // BLOCK, 2), np.int32)
 
