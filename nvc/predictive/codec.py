@@ -38,7 +38,7 @@ DEFAULT_QP = 32
 TRIALS = ((), (), (-3, 3), (-6, -3, 3, 6))  # by effort: QPs tried for a frame beside its own
 # What is added to the QP between B frames: of P frames with and without looking ahead, of B frames
 # by depth; and the offset of nvc.predictive.lookahead there.
-ANCHOR_OFFSET, BLIND_ANCHOR_OFFSET, DEPTH_OFFSETS = -1, -5, (3, 7, 9)
+ANCHOR_OFFSET, BLIND_ANCHOR_OFFSET, DEPTH_OFFSETS = 0, -4, (3, 7, 9)
 PLAN_OFFSET = 4.0
 # From QP 32 on a QP of an encode with B frames counts for more, 63 for this many more, so that the
 # smallest rates can be had.
@@ -73,7 +73,7 @@ class EncodeOptions:
     gop: int = 32
     bframes: int = 3
     reset: int | None = None
-    intra_gain: int = 9
+    intra_gain: int = 11
     qp_cycle: tuple[int, ...] = (-8, 3, 3, 3, 0, 3, 3, 3)
     jobs: int = 1
     cluster: str | None = None
