@@ -22,6 +22,7 @@ FIRST_LOW_BIT = LEVELS * UNARY  # contexts before it: the unary code, by level a
 FIRST_PREFIX = 2 * LEVELS * UNARY
 CONTEXTS = FIRST_PREFIX + PREFIX
 
+_SHARES = (1 << 17) // (2 * np.arange(SLOW_LIMIT + 1) + 3)  # of a new bit by count, times 2**16
 _TOP = 1 << 24  # the range is kept at or above this
 _FULL = (1 << 32) - 1
 _CUBE_ROOT_2, _CUBE_ROOT_4 = 82570, 104032  # times 2**16
@@ -82,8 +83,8 @@ def _adapt(model, context, bit):  # type: ignore[no-untyped-def]
     count = int(model[context, 2])
     for rate in range(2):
         old = int(model[context, rate])
-        steps = 2 * min(count, FAST_LIMIT if rate == 0 else SLOW_LIMIT) + 3
-        new = old + ((((bit << 24) - old) * ((1 << 17) // steps)) >> 16)
+        share = _SHARES[min(count, FAST_LIMIT if rate == 0 else SLOW_LIMIT)]
+        new = old + ((((bit << 24) - old) * share) >> 16)
         model[context, rate] = min(max(new, CERTAIN), (1 << 24) - CERTAIN)
     model[context, 2] = min(count + 1, SLOW_LIMIT)
 

@@ -15,7 +15,7 @@ from nvc.entropy.jit import kernel
 
 # Compiled code is cached by the text of this file alone: whoever edits adaptive_kernels.py must
 # come here and set this to its new digest (a test compares), which makes the cache anew.
-ADAPTIVE_KERNELS = "664e790c16f64afb"
+ADAPTIVE_KERNELS = "ed1949e5e0565154"
 
 # Here, not imported: see the note in nvc.entropy.jit on constants. A test compares.
 SKIP_BELOW = 4  # of nvc.predictive.scales
@@ -42,9 +42,25 @@ def _activity(sum_before):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _later(sum_before, magnitude):  # type: ignore[no-untyped-def]
-    """The sum the next symbol at a place finds: it forgets an eighth with every symbol."""
-    return sum_before - (sum_before >> 3) + (min(magnitude, 3) << 6)
+def _new_sums(height, width):  # type: ignore[no-untyped-def]
+    """Sums of what was coded before, by parity of the column: a channel of a half has one in a row.
+
+    A channel goes on to another sum of each place: `_forget` first, then what its symbols add.
+    """
+    return np.zeros((2, height, (width + 1) // 2), np.int32)
+
+
+@kernel
+def _forget(sums, after):  # type: ignore[no-untyped-def]
+    """after = sums less an eighth, of one row."""
+    for i in range(len(sums)):
+        after[i] = sums[i] - (sums[i] >> 3)
+
+
+@kernel
+def _added(magnitude):  # type: ignore[no-untyped-def]
+    """What a symbol adds to the sum of its place."""
+    return np.int32(min(magnitude, 3) << 6)
 
 
 @kernel
@@ -124,16 +140,18 @@ def encode_half(coder, data, model, residual, mean, index, price, step, weight, 
     A symbol is rounded, then made one smaller where that saves more bits than the error is worth.
     """
     channels, height, width = k.shape
-    before = np.zeros((height, width), np.int64)
+    before = _new_sums(height, width)
+    after = np.zeros(before.shape[2], np.int32)
     for c in range(channels):
         unit = step[c]
         worth = unit * unit * weight[c]
         for y in range(height):
-            for x in range((c + y + half) % 2, width, 2):
-                sum_before = before[y, x]
+            first = (c + y + half) % 2
+            sums = before[first, y]
+            _forget(sums, after)
+            for x in range(first, width, 2):
                 table = np.int64(index[c, y, x])
                 if table < SKIP_BELOW:
-                    before[y, x] = sum_before - (sum_before >> 3)
                     continue
                 value = residual[c, y, x]
                 if half:
@@ -141,7 +159,7 @@ def encode_half(coder, data, model, residual, mean, index, price, step, weight, 
                 value /= unit
                 symbol = min(max(np.rint(value), np.float32(-LARGEST)), np.float32(LARGEST))
                 size = np.int64(abs(symbol))
-                context = (half * INDICES + table) * ACTIVITIES + _activity(sum_before)
+                context = (half * INDICES + table) * ACTIVITIES + _activity(sums[x >> 1])
                 if 0 < size <= _COSTED:
                     beside = np.float32(2) * (abs(value) - np.float32(size)) + np.float32(1)
                     saved = _saved(model, context, table, size)
@@ -150,28 +168,34 @@ def encode_half(coder, data, model, residual, mean, index, price, step, weight, 
                 chosen = -size if symbol < 0 else size
                 k[c, y, x] = chosen
                 _write(coder, data, model, context, table, chosen)
-                before[y, x] = _later(sum_before, size)
+                after[x >> 1] += _added(size)
+            sums[:] = after
 
 
 @kernel
 def decode_half(coder, data, model, index, half, k):  # type: ignore[no-untyped-def]
     """Read the symbols of one half into k (C, H, W) int32, zeros before; False for a bad one."""
     channels, height, width = k.shape
-    before = np.zeros((height, width), np.int64)
+    before = _new_sums(height, width)
+    after = np.zeros(before.shape[2], np.int32)
     for c in range(channels):
         for y in range(height):
-            for x in range((c + y + half) % 2, width, 2):
-                sum_before = before[y, x]
-                table = np.int64(index[c, y, x])
+            first = (c + y + half) % 2
+            sums, tables, row = before[first, y], index[c, y], k[c, y]
+            _forget(sums, after)
+            for x in range(first, width, 2):
+                table = np.int64(tables[x])
                 if table < SKIP_BELOW:
-                    before[y, x] = sum_before - (sum_before >> 3)
                     continue
-                context = (half * INDICES + table) * ACTIVITIES + _activity(sum_before)
+                context = (half * INDICES + table) * ACTIVITIES + _activity(sums[x >> 1])
                 symbol = _read(coder, data, model, context, table)
+                if symbol == 0:
+                    continue
                 if abs(symbol) > LARGEST:
                     return False
-                k[c, y, x] = symbol
-                before[y, x] = _later(sum_before, abs(symbol))
+                row[x] = symbol
+                after[x >> 1] += _added(abs(symbol))
+            sums[:] = after
     return True
 
 
@@ -179,20 +203,24 @@ def decode_half(coder, data, model, index, half, k):  # type: ignore[no-untyped-
 def count_half(k, index, half, counts):  # type: ignore[no-untyped-def]
     """Add the adaptive bits of one half to counts (CONTEXTS, 2), zeros and ones."""
     channels, height, width = k.shape
-    before = np.zeros((height, width), np.int64)
+    before = _new_sums(height, width)
+    after = np.zeros(before.shape[2], np.int32)
     for c in range(channels):
         for y in range(height):
-            for x in range((c + y + half) % 2, width, 2):
-                sum_before = before[y, x]
+            first = (c + y + half) % 2
+            sums = before[first, y]
+            _forget(sums, after)
+            for x in range(first, width, 2):
                 table = np.int64(index[c, y, x])
-                magnitude = np.int64(0)
-                if table >= SKIP_BELOW:
-                    magnitude = abs(np.int64(k[c, y, x]))
-                    context = (half * INDICES + table) * ACTIVITIES + _activity(sum_before)
-                    counts[context, min(magnitude, 1)] += 1
-                    if magnitude > 0:
-                        counts[FIRST_MORE + context, min(magnitude - 1, 1)] += 1
-                    first = FIRST_UNARY + table * (UNARY - 2) - 2
-                    for step in range(2, min(magnitude + 1, UNARY)):
-                        counts[first + step, np.int64(magnitude > step)] += 1
-                before[y, x] = _later(sum_before, magnitude)
+                if table < SKIP_BELOW:
+                    continue
+                magnitude = abs(np.int64(k[c, y, x]))
+                context = (half * INDICES + table) * ACTIVITIES + _activity(sums[x >> 1])
+                counts[context, min(magnitude, 1)] += 1
+                if magnitude > 0:
+                    counts[FIRST_MORE + context, min(magnitude - 1, 1)] += 1
+                more = FIRST_UNARY + table * (UNARY - 2) - 2
+                for step in range(2, min(magnitude + 1, UNARY)):
+                    counts[more + step, np.int64(magnitude > step)] += 1
+                after[x >> 1] += _added(magnitude)
+            sums[:] = after
