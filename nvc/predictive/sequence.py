@@ -40,7 +40,7 @@ from nvc.predictive.structure import Place
 from nvc.predictive.vectors import decode_vectors, encode_vectors
 
 _REFERENCES = {KIND_INTRA: 0, KIND_INTER: 1, KIND_RESET: 1, KIND_BI: 2}
-_TRIAL_PRICE = 2.5  # of an error where QPs are tried, in units of lambda (docs/predictive.md)
+_TRIAL_PRICE = 1.9  # of an error where QPs are tried, in units of lambda (docs/predictive.md)
 
 
 class SequenceEncoder:
