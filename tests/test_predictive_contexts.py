@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from clips import make_frames
+from clips import make_frames, write_clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from predictive_weights import tiny_network
+from predictive_weights import tiny_network, write_weights
 
 from nvc.entropy.adaptive_kernels import CODER_SIZE, finish_writing, start_reading, start_writing
 from nvc.entropy.tables import gaussian_tables
 from nvc.predictive import scales, symbol_kernels
+from nvc.predictive.checkpoint import load_network
 from nvc.predictive.codec import EncodeOptions, encode_frames
 from nvc.predictive.contexts import (
     CODE_LIMIT,
@@ -35,6 +39,11 @@ from nvc.predictive.symbol_kernels import (
 )
 from nvc.predictive.vectors import decode_vectors, encode_vectors
 from nvc.video.frames import VideoInfo
+from nvc.video.reader import open_video
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+
+import count_contexts as tool
 
 SHAPE = (6, 5, 7)
 
@@ -187,3 +196,49 @@ def test_counted_contexts_make_smaller_files() -> None:
     set_contexts(network, counts)
     network.check_exact()
     assert coded() < 0.97 * before
+
+
+def test_the_tool_counts_what_it_is_asked_to(tmp_path: Path) -> None:
+    """Contexts of its weights are those of the frames and QPs named; the rest is as it was."""
+    weights, out = write_weights(tmp_path), tmp_path / "out.safetensors"
+    clips = [
+        write_clip(tmp_path / f"{width}.mkv", width=width, height=48, frames=5)
+        for width in (64, 49)
+    ]
+    options = ["--out", str(out), "--frames", "3", "--qps", "20,40"]
+    assert tool.main([str(weights), *map(str, clips), *options]) == 0
+    network = load_network(weights)
+    planes = []
+    for clip in clips:
+        with open_video(clip, frames=3) as video:
+            planes.append([frame.planes for frame in video])
+    set_contexts(network, count_contexts(network, planes, qps=(20, 40)))
+    before, made = load_network(weights).state_dict(), load_network(out).state_dict()
+    for name, wanted in network.state_dict().items():
+        assert torch.equal(made[name], wanted), name
+        counted = name.endswith("contexts.codes")
+        assert torch.equal(made[name], before[name]) != counted, name
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "words"),
+    [
+        (["--frames", "0"], 2, "frames is 0"),
+        (["--qps", "12,99"], 2, "qp is 99"),
+        (["--qps", "12;28"], 2, "--qps"),
+        (["none.mkv"], 1, "none.mkv"),
+        (["full.mkv"], 1, "8-bit 4:2:0"),
+    ],
+)
+def test_the_tool_refuses_in_one_line(
+    tmp_path: Path, capsys, monkeypatch, change: list[str], status: int, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights, out = write_weights(tmp_path), tmp_path / "out.safetensors"
+    write_clip(tmp_path / "clip.mkv", width=32, height=24, frames=2)
+    write_clip(tmp_path / "full.mkv", width=32, height=24, frames=2, pixel_format="yuv444p")
+    arguments = [str(weights), "clip.mkv", *change, "--out", str(out)]
+    assert tool.main(arguments) == status
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
+    assert not out.exists()
