@@ -26,7 +26,6 @@ from unittest import mock
 import nvc
 from nvc.commands.options import size
 from nvc.device import keep_freed_memory, set_threads
-from nvc.entropy import rans
 from nvc.evaluation.anchors import encode_anchor, parse_anchor
 from nvc.predictive import codec, inference, lookahead, motion_search, row_coder, sequence
 from nvc.video.frames import VideoInfo
@@ -64,8 +63,6 @@ class Stages:
     def measuring(self) -> Iterator[None]:
         """Put the timers around the stages of the codec."""
         targets = [
-            ("entropy", rans, "encode"),
-            ("entropy", rans.Decoder, "decode"),
             ("motion coding", sequence, "encode_vectors"),
             ("motion coding", sequence, "decode_vectors"),
             ("motion search", sequence, "search_motion"),
