@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from nvc.nn.blocks import FRAME_FORMS, KNOT_COUNT, QP_COUNT, Pointwise, QpGain, QpTable, stack
 from nvc.nn.planes import LUMA_CHANNELS, PACKED_CHANNELS
 from nvc.predictive.config import LevelConfig
+from nvc.predictive.context_bits import ContextBits
 from nvc.predictive.contexts import symbol_contexts
 from nvc.predictive.rounding import CHROMA_WORTH, PRICES, choose
 from nvc.predictive.scales import (
@@ -28,7 +29,6 @@ from nvc.predictive.scales import (
     coded,
     first_half_codes,
     magnitude_code,
-    rounded,
 )
 
 LAMBDA_FIRST = 16384.0  # lambda at QP 0, on MSE of [0, 1] samples and bits per pixel
@@ -199,34 +199,43 @@ class Level(nn.Module):
 
     def quantise(
         self, residual: Tensor, history: History, qp: Tensor, form: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Training pass of the two-step quantiser, with the encoder's choice of symbols.
 
-        Returns the decoded residual (straight-through), the symbols k, the symbols for the rate
-        (those of skipped places as if they were coded, so that a place may leave the skip), and the
-        unrounded table index.
+        Returns the decoded residual (straight-through), the symbols k, and their bits: none where a
+        zero is skipped; a skipped place that asks for a symbol pays as if it were coded, so that it
+        may leave the skip.
         """
         step = self.step(qp, form)
         mask = checkerboard(*residual.shape[1:], residual.device)
         residual = residual.float()
         shared = self.scales.prepare(history.past, history.average, history.coarse, history.motion)
         price = (PRICES[self.config.shrink] * qp_lambda(qp))[:, None, None, None]
-        price = price * self.error_weights[:, None, None]
+        price = price * self.error_weights[:, None, None] * step.detach().square()
+        bits = ContextBits(self.contexts, form)
 
         index = self.index(shared, None, history, qp, step=0) * mask
-        first = _chosen(residual / step * mask, index, step, price)
+        first = _chosen(residual / step * mask, index, price, bits)
         k_first = first * coded(index)
         mean = self.second_mean(k_first * step, mask)
         known = first_half_codes(magnitude_code(k_first), mask)
         index = index + self.index(shared, known, history, qp, step=1) * (1 - mask)
-        second = _chosen((residual - mean) / step * (1 - mask), index, step, price)
+        second = _chosen((residual - mean) / step * (1 - mask), index, price, bits)
         k = k_first + second * coded(index)
-        return mean + k * step, k, first + second, index
+        asked = first + second
+        skipped = (1 - coded(index)) * (asked.detach() == 0)
+        return mean + k * step, k, bits.bits(index, asked, k) * (1 - skipped)
 
 
-def _chosen(unit: Tensor, index: Tensor, step: Tensor, price: Tensor) -> Tensor:
-    """The encoder's symbols with the gradient of the identity."""
-    return unit + (choose(unit, rounded(index.detach()), step.detach(), price) - unit).detach()
+def _chosen(unit: Tensor, index: Tensor, price: Tensor, bits: ContextBits) -> Tensor:
+    """The encoder's symbols with the gradient of the identity; price: bits for a squared step.
+
+    What was coded before a symbol is what was chosen there, so one more round settles it.
+    """
+    k = unit.detach().round()
+    for _ in range(2):
+        k = choose(unit, bits.costs, bits.rows(index, k), price)
+    return unit + (k - unit).detach()
 
 
 def _start_steps(config: LevelConfig) -> Tensor:

@@ -4,8 +4,8 @@
 
 with D = (6 MSE_Y + w MSE_U + w MSE_V) / 8 of the full picture, w = CHROMA_WORTH (rounding.py), plus
 a small share for every coarser scale, so that these stay pictures. Bits and distortion are of the
-symbols the encoder would choose, under the integer tables' model, straight-through. Every sample of
-a batch has its own QP.
+symbols the encoder would choose, straight-through, and bits are those of their contexts, which
+RealBytes counts anew now and then. Every sample of a batch has its own QP.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import lightning
 import torch
 from torch import Tensor
 
-from nvc.entropy.likelihood import gaussian_bits, index_scale
 from nvc.nn.blocks import QP_COUNT
 from nvc.nn.optimisers import MuonAndAdam
 from nvc.nn.planes import LUMA_CHANNELS, pack_planes, shrink_planes
@@ -25,7 +24,6 @@ from nvc.predictive.config import ReferenceForm, size_config
 from nvc.predictive.level import qp_lambda
 from nvc.predictive.network import FrameResult, PredictiveNetwork, block_transform
 from nvc.predictive.rounding import CHROMA_WORTH
-from nvc.predictive.scales import coded
 from nvc.weights import by_name
 
 _SLOW = (".transform.", ".inverse.")  # orthonormal at the start: small steps keep them useful
@@ -161,10 +159,7 @@ class PredictiveModule(lightning.LightningModule):
         pixels = 64.0 * result.sources[-1].shape[-2] * result.sources[-1].shape[-1]
         bits, errors = [], []
         for number in range(len(result.sources)):
-            index, symbols = result.index[number], result.symbols[number]
-            spent = gaussian_bits(symbols, index_scale(index))
-            skipped = (1 - coded(index)) * (symbols.detach() == 0)
-            bits.append((spent * (1 - skipped)).sum(dim=(1, 2, 3)) / pixels)
+            bits.append(result.bits[number].sum(dim=(1, 2, 3)) / pixels)
             error = (result.pictures[number] - result.sources[number]).square()
             area = 64.0 * error.shape[-2] * error.shape[-1]
             error = torch.cat(

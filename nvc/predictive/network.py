@@ -72,8 +72,7 @@ class FrameResult:
 
     pictures: list[Tensor]  # x_hat packed at stride 8 of its scale
     sources: list[Tensor]  # the source, likewise
-    symbols: list[Tensor]  # for the rate; see Level.quantise
-    index: list[Tensor]  # unrounded table index
+    bits: list[Tensor]  # of every symbol; see Level.quantise
     memory: Memory
 
 
@@ -240,16 +239,14 @@ class PredictiveNetwork(nn.Module):
             kind[reset] = KIND_RESET
         form = frame_form(kind)
         sources: list[Tensor] = []
-        symbols: list[Tensor] = []
-        index: list[Tensor] = []
+        bits: list[Tensor] = []
 
         def code(number: int, given: Prediction, history: History) -> tuple[Tensor, Tensor]:
             level = self.bank(memory is None)[number]
             sources.append(pack_planes(shrink_planes(source, level.config.shrink)))
             residual = level.analyse(sources[-1], given, qp, form)
-            residual, k, *rate = level.quantise(residual, history, qp, form)
-            symbols.append(rate[0])
-            index.append(rate[1])
+            residual, k, spent = level.quantise(residual, history, qp, form)
+            bits.append(spent)
             if drop_finest is not None and number == len(self.levels) - 1:
                 keep = (~drop_finest).float().view(-1, 1, 1, 1)
                 residual, k = residual * keep, k * keep
@@ -259,7 +256,7 @@ class PredictiveNetwork(nn.Module):
         pictures, after = self.run(
             qp, kind, size, code, memory=memory, vectors=vectors, second=second
         )
-        return FrameResult(pictures, sources, symbols, index, after)
+        return FrameResult(pictures, sources, bits, after)
 
     def check_exact(self) -> None:
         """Raise ValueError if anything the symbols depend on could leave exact numbers."""

@@ -86,7 +86,9 @@ class RealBytes(lightning.Callback):
         network = module.average
         clips = trainer.datamodule.training  # type: ignore[attr-defined]
         counted = clips[:: max(1, len(clips) // self.counted)] if self.counted else []
-        set_contexts(network, count_contexts(network, map(self._pictures, counted)))
+        counts = count_contexts(network, map(self._pictures, counted))
+        for one in (network, module.network):  # the loss goes by what files spend
+            set_contexts(one, counts)
         save_network(network, self.folder / "weights.safetensors")
         path = self.folder / "rd.csv"
         new = not path.exists()
