@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 REFERENCE_FORMS = ("implicit", "derived", "sent")
@@ -121,8 +122,24 @@ SIZES = {
 }
 
 
-def size_config(name: str, *, reference: ReferenceForm = "sent") -> PredictiveConfig:
-    """The shipped configuration of that name; raises ValueError that lists the names."""
+def size_config(
+    name: str, *, reference: ReferenceForm = "sent", finest: Mapping[str, int] | None = None
+) -> PredictiveConfig:
+    """The shipped configuration of that name; raises ValueError that lists the names.
+
+    finest: fields of the finest level in place of the size's, for measuring what they are worth.
+    """
     if name not in SIZES:
         raise ValueError(f"size is {name!r}; allowed: {', '.join(SIZES)}")
-    return replace(SIZES[name], reference=reference)
+    config = replace(SIZES[name], reference=reference)
+    if not finest:
+        return config
+    known = [field.name for field in fields(LevelConfig) if field.name != "shrink"]
+    unknown = sorted(set(finest) - set(known))
+    if unknown:
+        raise ValueError(f"finest has {', '.join(unknown)}; allowed: {', '.join(known)}")
+    changed = {
+        bank: (*levels[:-1], replace(levels[-1], **finest))
+        for bank, levels in (("levels", config.levels), ("intra", config.intra))
+    }
+    return replace(config, **changed)

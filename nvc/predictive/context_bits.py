@@ -87,7 +87,7 @@ def activity_class(k: Tensor) -> Tensor:
     """
     weights = _memory(k.shape[1]).to(k.device)
     sizes = k.detach().abs().clamp(max=3).float()
-    sums = torch.einsum("ij,bjhw->bihw", weights, sizes)
+    sums = torch.einsum("ij,bjhw->bihw", weights, sizes).contiguous()
     return torch.bucketize(sums, torch.tensor(_BOUNDS, device=k.device) - 0.5)
 
 

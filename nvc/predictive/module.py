@@ -10,6 +10,7 @@ RealBytes counts anew now and then. Every sample of a batch has its own QP.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import lightning
@@ -33,8 +34,9 @@ _FAST = (".bias_out.",)  # in table indices, tens of units wide
 class PredictiveModule(lightning.LightningModule):
     """Trains PredictiveNetwork; see the module text.
 
-    size, reference: the configuration; lr: peak rate of AdamW; matrix_lr: of Muon, which steps the
-    1x1 products (0: AdamW steps everything); warmup: steps; decay: share of the run over which the
+    size, reference, finest: the configuration (nvc.predictive.config.size_config); lr: peak rate of
+    AdamW; matrix_lr: of Muon, which steps the 1x1 products (0: AdamW steps everything); warmup:
+    steps; decay: share of the run over which the
     rates fall to floor times their peak; aux: weight of the distortion of each coarser scale;
     reset_rate: share of frames whose past statistics are withheld; drop_rate: share of inter frames
     whose finest symbols are lost; ema: decay of the averaged weights; clip: largest norm of the
@@ -49,6 +51,7 @@ class PredictiveModule(lightning.LightningModule):
         self,
         size: str = "s",
         reference: ReferenceForm = "sent",
+        finest: dict[str, int] | None = None,
         lr: float = 1.5e-3,
         matrix_lr: float = 5e-3,
         warmup: int = 200,
@@ -59,7 +62,7 @@ class PredictiveModule(lightning.LightningModule):
         drop_rate: float = 0.0,
         ema: float = 0.999,
         clip: float = 1.0,
-        intra_gain: int = 9,
+        intra_gain: int = 11,
         qp_cycle: tuple[int, ...] = (-8, 3, 3, 3, 0, 3, 3, 3),
         intra_range: tuple[int, int] = (-16, -6),
         anchor_range: tuple[int, int] = (-12, 3),
@@ -71,7 +74,7 @@ class PredictiveModule(lightning.LightningModule):
         if weights is not None:
             self.network = load_network(by_name(weights)).requires_grad_(True).train()
         else:
-            self.network = PredictiveNetwork(size_config(size, reference=reference))
+            self.network = PredictiveNetwork(size_config(size, reference=reference, finest=finest))
         self.average = PredictiveNetwork(self.network.config).requires_grad_(False)
         self.average.load_state_dict(self.network.state_dict())
         self.started = weights is not None
@@ -81,8 +84,8 @@ class PredictiveModule(lightning.LightningModule):
     def setup(self, stage: str) -> None:
         """Fresh weights begin as a transform coder fitted to the training clips."""
         if stage == "fit" and not self.started:
-            batches = iter(self.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
-            self.start_from_batches([next(batches) for _ in range(8)])
+            batches = self.trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
+            self.start_from_batches([*islice(batches, 8)])
 
     def start_from_batches(self, batches: list[dict[str, Tensor]]) -> None:
         """Fit every scale's block transform to the first frames of these batches."""

@@ -96,7 +96,9 @@ class RealBytes(lightning.Callback):
             writer = csv.DictWriter(file, FIELDS)
             if new:
                 writer.writeheader()
-            for clip in trainer.datamodule.validation[: self.clips]:  # type: ignore[attr-defined]
+            held_out = trainer.datamodule.validation  # type: ignore[attr-defined]
+            spread = held_out[:: max(1, len(held_out) // self.clips)]
+            for clip in spread[: self.clips]:
                 frames = self._frames(clip, network.config.padding, module.device)
                 for qp in self.qps:
                     bpp, psnr = measure_sequence(network, frames, qp)
@@ -119,7 +121,7 @@ class RealBytes(lightning.Callback):
             planes = []
             for index, plane in enumerate(clip.planes):
                 shift = int(index > 0)
-                part = np.ascontiguousarray(plane[number, : height >> shift, : width >> shift])
+                part = np.array(plane[number, : height >> shift, : width >> shift])
                 planes.append(torch.from_numpy(part)[None, None].to(device).float() / 255)
             frames.append(tuple(planes))
         return frames
