@@ -57,10 +57,10 @@ class CodecEntry:
     ``resumable``: an interrupted encode can go on from saved state. ``whole_files``: a rate is met
     as the size of a file of known length, not frame by frame. ``defaults``: a function of the
     codec's name and of ``preset`` that gives its options where they differ from the configuration's
-    own. ``lanes``: decoding takes ``lanes``, how many groups of frames to decode side by side, and
-    ``precision`` of its networks. ``interpolates``: it can make frames between frames. ``enters``:
-    decoding takes ``start``, before which no picture is made. ``tracks``: several videos in one
-    file; decoding takes a ``track``.
+    own. ``lanes``: decoding takes ``lanes``, how many groups of frames to decode side by side.
+    ``interpolates``: it can make frames between frames. ``enters``: decoding takes ``start``,
+    before which no picture is made. ``tracks``: several videos in one file; decoding takes a
+    ``track``. ``precisions``: decoding takes a ``precision`` of its networks (nvc.nn.precision).
     """
 
     name: str
@@ -78,6 +78,7 @@ class CodecEntry:
     enters: bool = False
     tracks: bool = False
     lanes: bool = False
+    precisions: bool = False
 
 
 def _inr(name: str, summary: str, **own: Any) -> CodecEntry:
@@ -92,6 +93,7 @@ def _inr(name: str, summary: str, **own: Any) -> CodecEntry:
         "defaults": "nvc.inr.methods:fit_defaults",
         "interpolates": True,
         "enters": True,
+        "precisions": True,
     }
     return CodecEntry(name=name, summary=summary, **common | own)
 
@@ -108,6 +110,7 @@ CODECS = {
             rates=("qp", "bitrate", "size", "psnr"),
             layered=True,
             lanes=True,
+            precisions=True,
         ),
         _inr(
             "inr", "the video is fitted as the weights of a small network: this project's own mix"

@@ -112,7 +112,7 @@ class StreamFrames:
             raise UsageError(f"codec {codec} has no layers to leave out: leave --layers away")
         if track and not codec_entry(codec).tracks:
             raise UsageError(f"codec {codec} has one video a file: leave --track away")
-        if precision != "auto" and not codec_entry(codec).lanes:
+        if precision != "auto" and not codec_entry(codec).precisions:
             raise UsageError(f"codec {codec} has one precision: leave --precision away")
         self._reader = reader
         self._device = device
@@ -198,9 +198,11 @@ class StreamFrames:
             chosen["speed"] = speed
         if kind.tracks:
             chosen["track"] = self._track
+        if kind.precisions:
+            chosen["precision"] = self._precision
         if kind.lanes:
             # What a pipe sends last is not there to be read ahead.
-            chosen |= {"precision": self._precision, "lanes": lanes if reader.seekable else 1}
+            chosen["lanes"] = lanes if reader.seekable else 1
         if kind.enters:
             # Frames do not depend on each other: those before are not on the way.
             chosen["start"], entry = start * speed, max(entry, start)

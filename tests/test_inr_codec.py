@@ -5,6 +5,7 @@ import torch
 from inr_clips import luma_psnr, make_clip
 
 from nvc.bitstream.units import Unit, UnitType
+from nvc.codecs import RateTarget, make_decoder, make_encoder
 from nvc.errors import InputError, StreamError, UsageError
 from nvc.inr.codec import InrCodec, choose_network
 from nvc.inr.config import network_for_size
@@ -56,6 +57,26 @@ def test_every_format_comes_back_in_kind(chroma, depth, height, width):
         assert [p.shape for p in frame.planes] == [p.shape for p in source.planes]
         assert all(p.dtype == info.sample_dtype for p in frame.planes)
         assert all(int(p.to(torch.int32).max()) < 2**depth for p in frame.planes)
+
+
+@pytest.mark.parametrize("method", ["hnerv", "nirvana", "pfnr"])
+def test_pictures_in_bfloat16_are_near(method):
+    """Asked for by name; what is not asked for is float32, the same on every machine."""
+    frames, info = make_clip()
+    size = RateTarget("size", 6000)
+    codec = make_encoder(method, info, rate=size, epochs=2, precision="float32")
+    units = list(codec.encode(frames, info))
+    plain, automatic, rounded = (
+        torch.stack([frame.planes[0].int() for frame in decoded])
+        for decoded in (
+            list(make_decoder(method).decode(units, info, precision=precision))
+            for precision in ("float32", "auto", "bfloat16")
+        )
+    )
+    assert torch.equal(plain, automatic)
+    assert 0 < (plain - rounded).abs().float().mean() < 2
+    with pytest.raises(UsageError, match="allowed: auto, float32, bfloat16"):
+        list(make_decoder(method).decode(units, info, precision="half"))
 
 
 @pytest.mark.parametrize("embedding", ["encoder", "table"])

@@ -126,7 +126,8 @@ def add_precision(parser: Any) -> None:
         "--precision",
         choices=("auto", "float32", "bfloat16"),
         default="auto",
-        help="of the networks: auto is bfloat16 where the CPU has matrix units for it (dhvc)",
+        help="of the networks: auto is bfloat16 where the CPU has matrix units for it (dhvc), else "
+        "float32",
     )
 
 

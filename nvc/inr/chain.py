@@ -78,8 +78,10 @@ class Scheme(Protocol):
         *,
         start: int,
         speed: int,
+        bfloat16: bool,
     ) -> Iterator[Frame]:
-        """The frames of a decoded group from `start` on, `speed` for each of the video's."""
+        """The frames of a decoded group from `start` on, `speed` for each of the video's; bfloat16:
+        what the network computes in, in place of float32."""
 
 
 @dataclass(frozen=True)

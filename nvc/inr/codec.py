@@ -23,6 +23,7 @@ from nvc.inr.pictures import PictureSpace
 from nvc.inr.quantised import QuantisedGroup
 from nvc.inr.side_by_side import side_by_side
 from nvc.inr.state import open_state
+from nvc.nn.precision import network_dtype
 from nvc.video.frames import Frame, VideoInfo
 
 STREAM_OVERHEAD = 95  # bytes of a file besides its PARAMETERS payloads, for --size
@@ -89,9 +90,12 @@ class FrameScheme:
         *,
         start: int,
         speed: int,
+        bfloat16: bool,
     ) -> Iterator[Frame]:
         """The frames of a decoded group from the one numbered `start` on."""
-        return frame_pictures(group, unit, info, device, start=start, speed=speed)
+        return frame_pictures(
+            group, unit, info, device, start=start, speed=speed, bfloat16=bfloat16
+        )
 
 
 class InrCodec:
@@ -180,15 +184,17 @@ class InrCodec:
         device: torch.device | str = "cpu",
         start: int = 0,
         speed: int = 1,
+        precision: str = "auto",
     ) -> Iterator[Frame]:
         """Frames of the groups in the order of their units; a frame's pts is its number.
 
         start: no picture is made of the frames before it. speed: frames made for each of the
         video's, by interpolation between their codes; start and pts count those. Frames are made
         one at a time on one thread each, several side by side on a CPU, so the number of threads
-        changes the time it takes and no sample. Groups whose base is not there are passed over.
-        Raises StreamError on a bad stream.
+        changes the time it takes and no sample. precision: see wants_bfloat16. Groups whose base
+        is not there are passed over. Raises StreamError on a bad stream.
         """
+        bfloat16 = wants_bfloat16(precision)
         scheme: Scheme | None = None
         base: QuantisedGroup | None = None
         end = 0
@@ -202,11 +208,25 @@ class InrCodec:
                     previous = None if unit.key else base
                     base = scheme.decode(unit.payload, scheme.network, unit.frame_count, previous)
                     yield from scheme.pictures(
-                        base, unit, info, torch.device(device), start=start, speed=speed
+                        base,
+                        unit,
+                        info,
+                        torch.device(device),
+                        start=start,
+                        speed=speed,
+                        bfloat16=bfloat16,
                     )
                 else:
                     base = None
                 end = unit.frame_end
+
+
+def wants_bfloat16(precision: str) -> bool:
+    """Whether pictures are made in bfloat16: only when asked for, as it is a third of the time but
+    noise of half a level, and other pictures on other machines. Raises UsageError as network_dtype.
+    """
+    network_dtype(precision)
+    return precision == "bfloat16"
 
 
 def choose_network(
@@ -260,7 +280,14 @@ def _summary(groups: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def frame_pictures(
-    group: Any, unit: Unit, info: VideoInfo, device: torch.device, *, start: int, speed: int
+    group: Any,
+    unit: Unit,
+    info: VideoInfo,
+    device: torch.device,
+    *,
+    start: int,
+    speed: int,
+    bfloat16: bool,
 ) -> Iterator[Frame]:
     """Frames of a group from the one numbered `start` on, `speed` for each of the video's: those
     between two are made of a code and a time between theirs."""
@@ -278,7 +305,9 @@ def frame_pictures(
             code = codes[low : low + 1]
             if part:
                 code = torch.lerp(code, codes[low + 1 : low + 2], part / speed)
-            planes = space.planes(network(code, time.to(device)))
+            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+                output = network(code, time.to(device))
+            planes = space.planes(output.float())
         # (1, h, w) -> (h, w)
         return Frame(tuple(plane[0] for plane in planes), pts=unit.frame_start * speed + index)
 

@@ -23,6 +23,7 @@ from nvc.inr.fit_config import FitConfig
 from nvc.inr.groups import ResidentClip
 from nvc.inr.module import GroupFit
 from nvc.inr.quantised import Base, QuantisedGroup
+from nvc.nn.precision import has_matrix_units
 
 REPORT_SECONDS = 0.5
 COLLAPSE_STEPS = 300  # a shorter fit may well be no better than flat frames
@@ -78,8 +79,7 @@ def use_bfloat16(fit: FitConfig, device: torch.device) -> bool:
         return fit.precision == "bfloat16"
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return bool(supported and supported())
+    return has_matrix_units()
 
 
 class _Bookkeeping(lightning.Callback):

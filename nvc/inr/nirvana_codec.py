@@ -87,6 +87,7 @@ class NirvanaScheme:
         *,
         start: int,
         speed: int,
+        bfloat16: bool,
     ) -> Iterator[Frame]:
         """The frames of a decoded group from `start` on; all are made at once, chunks of patches
         side by side on one thread each."""
@@ -99,8 +100,11 @@ class NirvanaScheme:
         centres = patch_centres(config.grid).to(device)
 
         def patches(begin: int) -> torch.Tensor:
-            with torch.inference_mode():
-                return network(None, centres[begin : begin + PATCHES_AT_ONCE])
+            with (
+                torch.inference_mode(),
+                torch.autocast(device.type, torch.bfloat16, enabled=bfloat16),
+            ):
+                return network(None, centres[begin : begin + PATCHES_AT_ONCE]).float()
 
         begins = range(0, len(centres), PATCHES_AT_ONCE)
         workers = 1 if device.type != "cpu" else min(torch.get_num_threads(), len(begins))

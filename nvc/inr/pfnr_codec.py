@@ -17,7 +17,7 @@ import torch
 from nvc.bitstream.bits import pack_varint, read_varint
 from nvc.bitstream.units import Unit, UnitType
 from nvc.errors import InputError, StreamError, UsageError
-from nvc.inr.codec import STREAM_OVERHEAD, choose_network, frame_pictures
+from nvc.inr.codec import STREAM_OVERHEAD, choose_network, frame_pictures, wants_bfloat16
 from nvc.inr.fit_config import MAX_GROUP, FitConfig
 from nvc.inr.groups import ResidentClip
 from nvc.inr.masks import binary_entropy
@@ -162,8 +162,10 @@ class PfnrCodec:
         start: int = 0,
         speed: int = 1,
         track: int = 0,
+        precision: str = "auto",
     ) -> Iterator[Frame]:
         """Frames of one track; a frame's pts is its number. Raises StreamError on a bad stream."""
+        bfloat16 = wants_bfloat16(precision)
         body: PfnrBody | None = None
         for unit in units:
             if unit.type == UnitType.CONFIG and unit.track <= track:
@@ -173,7 +175,13 @@ class PfnrCodec:
                     raise StreamError(f"the weights of track {track} are missing before its head")
                 group = body.with_head(unit.payload, unit.frame_count)
                 yield from frame_pictures(
-                    group, unit, info, torch.device(device), start=start, speed=speed
+                    group,
+                    unit,
+                    info,
+                    torch.device(device),
+                    start=start,
+                    speed=speed,
+                    bfloat16=bfloat16,
                 )
 
 

@@ -16,6 +16,7 @@ import torch
 from nvc.bitstream.units import Unit, UnitType, pack_head
 from nvc.errors import StreamError, UsageError
 from nvc.nn.blocks import QP_COUNT
+from nvc.nn.precision import network_dtype
 from nvc.predictive.arrivals import Arrival, arrivals
 from nvc.predictive.checkpoint import shared_network
 from nvc.predictive.frame_coder import FrameCoder
@@ -27,7 +28,7 @@ from nvc.predictive.planes_io import to_frame, to_planes
 from nvc.predictive.playback import Playback
 from nvc.predictive.ratecontrol import BitrateControl, ConstantQp, PsnrControl, RateControl
 from nvc.predictive.records import vector_grid
-from nvc.predictive.row_coder import mean_dtype, open_coder
+from nvc.predictive.row_coder import open_coder
 from nvc.predictive.sequence import SequenceDecoder, SequenceEncoder
 from nvc.predictive.structure import BFRAMES, Place, coding_order, in_coding_order
 from nvc.video.frames import Frame, VideoInfo
@@ -106,7 +107,7 @@ class EncodeOptions:
         if self.bframes not in BFRAMES:
             allowed = ", ".join(map(str, BFRAMES))
             raise UsageError(f"bframes is {self.bframes}; allowed: {allowed}")
-        mean_dtype(self.precision)
+        network_dtype(self.precision)
         if not self.qp_cycle or not all(-QP_COUNT < step < QP_COUNT for step in self.qp_cycle):
             raise UsageError(f"qp_cycle is {self.qp_cycle}; allowed: QP differences, at least one")
         if self.side_by_side and targets not in ([], ["qp"]):
@@ -176,7 +177,7 @@ class PredictiveCodec:
         where units are lost, one after another from there on. precision: of the mean path
         (nvc.predictive.row_coder). Raises StreamError for units that are there but cannot be read.
         """
-        dtype = mean_dtype(precision)
+        dtype = network_dtype(precision)
 
         def work(jobs: Iterator[Arrival | StreamError | None]) -> Iterator[Frame]:
             playback: Playback[Frame] | None = None
@@ -238,7 +239,7 @@ def encode_frames(
     """
     if coder is None:
         network, _ = shared_network(by_name(options.weights), device)
-        coder = open_coder(network, (info.height, info.width), mean_dtype(options.precision))
+        coder = open_coder(network, (info.height, info.width), network_dtype(options.precision))
     encoder = SequenceEncoder(coder, pack=options.pack)
     if not encoder.sends:
         options = replace(options, bframes=0)

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nvc.errors import UsageError
 from nvc.predictive import index_kernels
 from nvc.predictive.frame_coder import FrameCoder, LayerCoder
 from nvc.predictive.inference import RowLevel, RowNetwork, RowPrediction, supports
@@ -19,22 +18,6 @@ from nvc.predictive.network import Planes, PredictiveNetwork
 from nvc.predictive.row_planes import shrunk
 
 _prepared: WeakKeyDictionary[PredictiveNetwork, dict[torch.dtype, RowNetwork]] = WeakKeyDictionary()
-
-
-PRECISIONS = ("auto", "float32", "bfloat16")
-
-
-def mean_dtype(precision: str) -> torch.dtype:
-    """What the mean path computes in: "auto" is bfloat16 on a CPU with matrix units (AMX) for it.
-
-    Raises UsageError for what is not in PRECISIONS.
-    """
-    if precision not in PRECISIONS:
-        raise UsageError(f"precision {precision!r} is not known; allowed: {', '.join(PRECISIONS)}")
-    if precision == "auto":
-        has_units = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-        return torch.bfloat16 if has_units() else torch.float32
-    return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
 def open_coder(
