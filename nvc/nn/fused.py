@@ -41,6 +41,19 @@ def _bits_of_float(context, value):  # type: ignore[no-untyped-def]
     return types.uint32(types.float32), generate
 
 
+@intrinsic
+def multiply_add(context, a, b, c):  # type: ignore[no-untyped-def]
+    """a * b + c of float32 in kernels, rounded once where the machine can, in just this order."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        single = ir.FloatType()
+        kind = ir.FunctionType(single, [single] * 3)
+        made = builder.module.declare_intrinsic("llvm.fmuladd", [single], kind)
+        return builder.call(made, arguments)
+
+    return types.float32(types.float32, types.float32, types.float32), generate
+
+
 def load(value: Any) -> Any:
     """In kernels: an element of rows, float32 or the bits of a bfloat16, as float32."""
     raise NotImplementedError("for compiled code only")
