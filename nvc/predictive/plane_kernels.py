@@ -110,6 +110,23 @@ def difference(y, u, v, ref_y, ref_u, ref_v, fine, rows):  # type: ignore[no-unt
                     store(row, 96 + c, (v[r, x] - ref_v[r, x] - load(added[c])) * _CHROMA)
 
 
+@numba.njit(nogil=True, cache=True)
+def to_levels(plane, peak, out):  # type: ignore[no-untyped-def]
+    """Samples in [0, 1] rounded to integers 0..peak, for as many rows and columns as `out` has."""
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            value = plane[i, j] * peak + _HALF
+            out[i, j] = np.int32(min(max(value, np.float32(0)), peak))
+
+
+@numba.njit(nogil=True, cache=True)
+def leave(source, moved):  # type: ignore[no-untyped-def]
+    """moved (H, W) float32 becomes twice the source, (H, W) uint8, less what it was."""
+    for i in range(moved.shape[0]):
+        for j in range(moved.shape[1]):
+            moved[i, j] = np.float32(2) * np.float32(source[i, j]) - moved[i, j]
+
+
 @numba.njit(nogil=True, cache=True, fastmath=True)
 def shrink(plane, factor, out):  # type: ignore[no-untyped-def]
     """Area average of factor x factor samples."""
@@ -170,8 +187,9 @@ def _taps(phases):  # type: ignore[no-untyped-def]
 @numba.njit(nogil=True, forceinline=True)
 def _blend(weights, p, q, r, s):  # type: ignore[no-untyped-def]
     """Four samples weighed, in an order that no compiler chooses."""
-    total = multiply_add(weights[1], q, weights[0] * p)
-    return multiply_add(weights[3], s, multiply_add(weights[2], r, total))
+    total = multiply_add(weights[1], np.float32(q), weights[0] * np.float32(p))
+    total = multiply_add(weights[2], np.float32(r), total)
+    return multiply_add(weights[3], np.float32(s), total)
 
 
 # forceinline, since a call, and inline="always" as well, counts references to all the arrays.
@@ -218,6 +236,7 @@ def _move_block(plane, top, left, size, x0, y0, across, down, rows, out):  # typ
 def move(plane, vectors, scale, out):  # type: ignore[no-untyped-def]
     """Plane moved by vectors (rows, columns, 2) int32, quarter luma samples, one for 8x8 of them.
 
+    plane (H, W) float32 or uint8, out float32.
     scale: luma samples of the full picture a sample of this plane stands for, 1 to 16 and a power
     of two. Where several vectors fall on a sample it is their mean.
     """
