@@ -33,7 +33,6 @@ from nvc.predictive.symbol_kernels import (
     CONTEXTS,
     FIRST_MORE,
     LARGEST,
-    count_half,
     decode_half,
     encode_half,
 )
@@ -48,19 +47,24 @@ import count_contexts as tool
 SHAPE = (6, 5, 7)
 
 
-def write(k: np.ndarray, index: np.ndarray, model: np.ndarray) -> bytes:
+def write(
+    k: np.ndarray, index: np.ndarray, model: np.ndarray, counts: np.ndarray | None = None
+) -> bytes:
     """Bytes of both halves of k, every symbol wanted as it is."""
     coder, model = np.zeros(CODER_SIZE, np.int64), model.copy()
-    data = np.empty(BYTES_PER_SYMBOL * k.size + 256, np.uint8)
+    digits = np.empty(BYTES_PER_SYMBOL * k.size + 256, np.uint16)
+    counts = np.empty((0, 2), np.int64) if counts is None else counts
     start_writing(coder)
     made = np.zeros_like(k)
     price, step = np.full(k.shape[1:], 1e9, np.float32), np.ones(len(k), np.float32)
     for half in range(2):
         wanted, mean = k.astype(np.float32), np.zeros(k.shape, np.float32)
-        encode_half(coder, data, model, wanted, mean, index, price, step, step, half, made)
+        encode_half(
+            coder, digits, model, wanted, mean, index, price, step, step, half, made, counts
+        )
     coded = np.where(index >= scales.SKIP_BELOW, k, 0)
     assert np.array_equal(made, coded)
-    return data[1 : finish_writing(coder, data)].tobytes()
+    return finish_writing(coder, digits).tobytes()
 
 
 def read(payload: bytes, index: np.ndarray, model: np.ndarray) -> np.ndarray | None:
@@ -137,8 +141,7 @@ def test_counts_are_of_the_bits_that_are_written() -> None:
     k = np.rint(rng.laplace(0, 0.8, (16, 20, 20))).astype(np.int32)
     index = np.full(k.shape, 30, np.uint8)
     counts = np.zeros((CONTEXTS, 2), np.int64)
-    for half in range(2):
-        count_half(k, index, half, counts)
+    write(k, index, symbol_contexts(1).model(0), counts)
     magnitude = np.abs(k)
     assert counts[:FIRST_MORE].sum() == k.size
     assert counts[:FIRST_MORE, 1].sum() == (magnitude > 0).sum()

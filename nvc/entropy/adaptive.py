@@ -100,17 +100,16 @@ def first_choice(matrix: np.ndarray) -> int:
 def _encode(matrix: np.ndarray, choice: list[int]) -> bytes:
     size = 4 * matrix.size + 256
     while True:
-        output = np.empty(size, dtype=np.uint8)
-        used = adaptive_kernels.encode(
+        coded = adaptive_kernels.encode(
             matrix,
             np.array(choice, dtype=np.int64),
             _options(choice),
             _CHOICE_COUNTS,
             _model(),
-            output,
+            np.empty(size, dtype=np.uint16),
         )
-        if used != adaptive_kernels.OUT_OF_SPACE:
-            return output[1:used].tobytes().rstrip(b"\0")
+        if len(coded):
+            return coded.tobytes().rstrip(b"\0")
         size *= 2
 
 

@@ -1,11 +1,12 @@
 """The compiled loops of the adaptive matrix coder; everything in int64.
 
-adaptive_reference.py says the same in plain Python.
+adaptive_reference.py says the same in plain Python. What is written here are digits of base 256
+that may each still hold a carry of one, uint16; carries go where they belong at the end.
 """
 
 import numpy as np
 
-from nvc.entropy.jit import kernel
+from nvc.entropy.jit import inlined, kernel
 
 # Here, not in adaptive_model.py: see the note in jit.py on constants.
 LEVELS = 60  # expected magnitudes from 2**-6 on, three to the octave
@@ -26,11 +27,11 @@ _SHARES = (1 << 17) // (2 * np.arange(SLOW_LIMIT + 1) + 3)  # of a new bit by co
 _TOP = 1 << 24  # the range is kept at or above this
 _FULL = (1 << 32) - 1
 _CUBE_ROOT_2, _CUBE_ROOT_4 = 82570, 104032  # times 2**16
-_LOW, _RANGE, _CACHE, _PENDING, _POSITION = 0, 1, 2, 3, 4  # encoder state
+_LOW, _RANGE, _POSITION = 0, 1, 2  # encoder state
 _CODE = 0  # decoder state, with _RANGE and _POSITION
-CODER_SIZE = 5
+CODER_SIZE = 3
 
-OUT_OF_SPACE, BAD_VALUE = -1, -2
+BAD_VALUE = -1
 
 
 @kernel
@@ -73,41 +74,39 @@ def _level(values, row, column, row_sum, column_sum, total, count, options):  # 
     return min(3 * (octave - 10) + third, LEVELS - 1)
 
 
-@kernel
+@inlined
 def _probability(model, context):  # type: ignore[no-untyped-def]
     return (int(model[context, 0]) + int(model[context, 1])) >> 9
 
 
-@kernel
+@inlined
+def _moved(old, bit, share):  # type: ignore[no-untyped-def]
+    """A probability after a bit."""
+    new = old + ((((bit << 24) - old) * share) >> 16)
+    return min(max(new, CERTAIN), (1 << 24) - CERTAIN)
+
+
+@inlined
 def _adapt(model, context, bit):  # type: ignore[no-untyped-def]
     count = int(model[context, 2])
-    for rate in range(2):
-        old = int(model[context, rate])
-        share = _SHARES[min(count, FAST_LIMIT if rate == 0 else SLOW_LIMIT)]
-        new = old + ((((bit << 24) - old) * share) >> 16)
-        model[context, rate] = min(max(new, CERTAIN), (1 << 24) - CERTAIN)
+    fast, slow = np.uint64(min(count, FAST_LIMIT)), np.uint64(count)  # no index from the end
+    model[context, 0] = _moved(int(model[context, 0]), bit, _SHARES[fast])
+    model[context, 1] = _moved(int(model[context, 1]), bit, _SHARES[slow])
     model[context, 2] = min(count + 1, SLOW_LIMIT)
 
 
-@kernel
-def _shift(coder, output):  # type: ignore[no-untyped-def]
-    """Move the top byte of low out, holding back bytes that a carry could still change."""
+@inlined
+def _shift(coder, digits):  # type: ignore[no-untyped-def]
+    """Move the top byte of low out, and with it the carry, which is the digit's before."""
     low = coder[_LOW]
-    if low < 0xFF000000 or low > _FULL:
-        carry = low >> 32
-        byte = coder[_CACHE]
-        for _ in range(coder[_PENDING]):
-            output[coder[_POSITION]] = (byte + carry) & 0xFF
-            coder[_POSITION] += 1
-            byte = 0xFF
-        coder[_PENDING] = 0
-        coder[_CACHE] = (low >> 24) & 0xFF
-    coder[_PENDING] += 1
+    position = coder[_POSITION]
+    digits[np.uint64(position)] = low >> 24
+    coder[_POSITION] = position + 1
     coder[_LOW] = (low & 0x00FFFFFF) << 8
 
 
-@kernel
-def put(coder, output, probability, bit):  # type: ignore[no-untyped-def]
+@inlined
+def put(coder, digits, probability, bit):  # type: ignore[no-untyped-def]
     bound = (coder[_RANGE] >> 16) * probability
     if bit:
         coder[_RANGE] = bound
@@ -116,10 +115,10 @@ def put(coder, output, probability, bit):  # type: ignore[no-untyped-def]
         coder[_RANGE] -= bound
     while coder[_RANGE] < _TOP:
         coder[_RANGE] <<= 8
-        _shift(coder, output)
+        _shift(coder, digits)
 
 
-@kernel
+@inlined
 def get(coder, data, probability):  # type: ignore[no-untyped-def]
     bound = (coder[_RANGE] >> 16) * probability
     bit = np.int64(coder[_CODE] < bound)
@@ -139,23 +138,28 @@ def get(coder, data, probability):  # type: ignore[no-untyped-def]
 
 @kernel
 def start_writing(coder):  # type: ignore[no-untyped-def]
-    """Make a coder of zeros ready for ``put``; it keeps 128 bytes of room to itself."""
+    """Make a coder of zeros ready for ``put``."""
     coder[_RANGE] = _FULL
-    coder[_PENDING] = 1
 
 
 @kernel
-def finish_writing(coder, output):  # type: ignore[no-untyped-def]
-    """Bytes written, after the number of the range that ends in the most zero bytes."""
+def finish_writing(coder, digits):  # type: ignore[no-untyped-def]
+    """The bytes of these digits, after the number of the range that ends in the most zero bytes."""
     highest = coder[_LOW] + coder[_RANGE] - 1
     for bits in (24, 16, 8, 0):
         rounded = (coder[_LOW] + (1 << bits) - 1) >> bits << bits
         if rounded <= highest:
             coder[_LOW] = rounded
             break
-    for _ in range(CODER_SIZE):
-        _shift(coder, output)
-    return coder[_POSITION]
+    for _ in range(4):
+        _shift(coder, digits)
+    result = np.empty(coder[_POSITION], np.uint8)
+    carry = np.int64(0)
+    for i in range(len(result) - 1, -1, -1):
+        digit = np.int64(digits[i]) + carry
+        result[i] = digit & 0xFF
+        carry = digit >> 8
+    return result
 
 
 @kernel
@@ -174,13 +178,13 @@ def bytes_read(coder):  # type: ignore[no-untyped-def]
     return coder[_POSITION]
 
 
-@kernel
-def put_adaptive(coder, output, model, context, bit):  # type: ignore[no-untyped-def]
-    put(coder, output, _probability(model, context), bit)
+@inlined
+def put_adaptive(coder, digits, model, context, bit):  # type: ignore[no-untyped-def]
+    put(coder, digits, _probability(model, context), bit)
     _adapt(model, context, bit)
 
 
-@kernel
+@inlined
 def get_adaptive(coder, data, model, context):  # type: ignore[no-untyped-def]
     bit = get(coder, data, _probability(model, context))
     _adapt(model, context, bit)
@@ -188,22 +192,22 @@ def get_adaptive(coder, data, model, context):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def encode(values, choice, options, choices, model, output):  # type: ignore[no-untyped-def]
-    """Bytes written to ``output``, the first of which is always 0, or OUT_OF_SPACE."""
+def encode(values, choice, options, choices, model, digits):  # type: ignore[no-untyped-def]
+    """The bytes, (n,) uint8; none where there is no room for their digits."""
     rows, columns = values.shape
     coder = np.zeros(CODER_SIZE, dtype=np.int64)
     start_writing(coder)
     for field in range(len(choice)):
         for step in range(choice[field] + 1):
             if step < choices[field] - 1:
-                put(coder, output, HALF, np.int64(step < choice[field]))
+                put(coder, digits, HALF, np.int64(step < choice[field]))
     column_sums = np.zeros(columns, dtype=np.int64)
     total = np.int64(0)
     for row in range(rows):
         row_sum = np.int64(0)
         for column in range(columns):
-            if coder[_POSITION] + coder[_PENDING] + 128 > len(output):
-                return OUT_OF_SPACE
+            if coder[_POSITION] + 128 > len(digits):
+                return np.empty(0, np.uint8)
             value = int(values[row, column])
             count = row * columns + column
             level = _level(values, row, column, row_sum, column_sums[column], total, count, options)
@@ -211,28 +215,28 @@ def encode(values, choice, options, choices, model, output):  # type: ignore[no-
             low = max(0, level // 3 - LOW_BITS_BIAS)
             steps = min(magnitude >> low, UNARY)
             for step in range(min(steps + 1, UNARY)):
-                put_adaptive(coder, output, model, level * UNARY + step, np.int64(step < steps))
+                put_adaptive(coder, digits, model, level * UNARY + step, np.int64(step < steps))
             if steps == UNARY:
                 rest = (magnitude >> low) - UNARY + 1
                 length = 0
                 while rest >> (length + 1):
                     length += 1
                 for zero in range(length + 1):
-                    put_adaptive(coder, output, model, FIRST_PREFIX + zero, np.int64(zero < length))
+                    put_adaptive(coder, digits, model, FIRST_PREFIX + zero, np.int64(zero < length))
                 for j in range(length - 1, -1, -1):
-                    put(coder, output, HALF, (rest >> j) & 1)
+                    put(coder, digits, HALF, (rest >> j) & 1)
             if low:
                 context = FIRST_LOW_BIT + level * UNARY + min(steps, UNARY - 1)
-                put_adaptive(coder, output, model, context, (magnitude >> (low - 1)) & 1)
+                put_adaptive(coder, digits, model, context, (magnitude >> (low - 1)) & 1)
                 for j in range(low - 2, -1, -1):
-                    put(coder, output, HALF, (magnitude >> j) & 1)
+                    put(coder, digits, HALF, (magnitude >> j) & 1)
             if magnitude:
-                put(coder, output, HALF, np.int64(value < 0))
+                put(coder, digits, HALF, np.int64(value < 0))
             clipped = _clip(value)
             row_sum += clipped
             column_sums[column] += clipped
             total += clipped
-    return finish_writing(coder, output)
+    return finish_writing(coder, digits)
 
 
 @kernel

@@ -21,3 +21,12 @@ def kernel(function: Function) -> Function:
         return cast(Function, njit(nogil=True, cache=True)(function))
     except RuntimeError:
         return cast(Function, njit(nogil=True)(function))
+
+
+def inlined(function: Function) -> Function:
+    """Compile into the code of each caller: for the few steps of an inner loop.
+
+    A call counts the references of every array it hands over, which takes longer than a bit of an
+    arithmetic coder. Inlined the counts fall away, unless the function holds a loop in a loop.
+    """
+    return cast(Function, njit(nogil=True, forceinline=True)(function))

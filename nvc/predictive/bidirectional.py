@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvc.predictive.motion_search import search_motion
-from nvc.predictive.plane_kernels import move
+from nvc.predictive.plane_kernels import leave, move
 
 FIRST_WEIGHT = 2.0  # of a bit in the search of the first field for itself (docs/predictive.md)
 
@@ -60,14 +60,14 @@ def search_pair(
     fields[0] = search_motion(
         source, earlier, previous=direct[0], weight=FIRST_WEIGHT * weight, expected=direct[0]
     )
-    doubled = 2 * source.astype(np.float32)
     for turn in range(1, 2 * rounds):
         own, other = turn % 2, 1 - turn % 2
-        moved = np.empty(source.shape, np.float32)
-        move(pictures[other].astype(np.float32), fields[other], 1, moved)
+        left = np.empty(source.shape, np.float32)
+        move(pictures[other], fields[other], 1, left)
         # (source - mean)^2 = (2 source - other - own)^2 / 4
+        leave(source, left)
         fields[own] = search_motion(
-            doubled - moved,
+            left,
             pictures[own],
             previous=fields[own],
             weight=4 * weight,

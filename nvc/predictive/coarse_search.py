@@ -105,10 +105,25 @@ def _coarse_search(current, reference, smaller, smaller_reference, reach):
     return result
 
 
-def _shrunk(picture: NDArray[np.uint8], by: int) -> NDArray[np.uint8]:
-    height, width = (side // by * by for side in picture.shape)
-    blocks = picture[:height, :width].reshape(height // by, by, width // by, by)  # (h, by, w, by)
-    return (blocks.sum(axis=(1, 3), dtype=np.uint32) // by**2).astype(np.uint8)
+@numba.njit(cache=True, nogil=True)
+def _shrunk(picture, by):
+    """Area average (H // by, W // by) uint8 of (H, W) uint8, rounded down."""
+    height, width = picture.shape[0] // by, picture.shape[1] // by
+    out = np.empty((height, width), np.uint8)
+    sums = np.empty(width * by, np.uint32)
+    for y in range(height):
+        sums[:] = np.uint32(0)
+        for dy in range(by):
+            line = picture[y * by + dy]
+            for x in range(len(sums)):
+                sums[x] += np.uint32(line[x])
+        target = out[y]
+        for x in range(width):
+            total = np.uint32(0)
+            for dx in range(by):
+                total += sums[np.uint64(x * by + dx)]
+            target[x] = total // np.uint32(by * by)
+    return out
 
 
 def coarse_search(

@@ -36,7 +36,7 @@ from nvc.predictive.scales import (
     magnitude_code,
     rounded,
 )
-from nvc.predictive.symbol_kernels import BYTES_PER_SYMBOL, count_half, decode_half, encode_half
+from nvc.predictive.symbol_kernels import BYTES_PER_SYMBOL, decode_half, encode_half
 
 
 @dataclass
@@ -203,20 +203,19 @@ class LayerCoder:
         wanted, step = _array(self._cut(residual)[0]), _array(self.step.flatten())
         weight = _array(self.level.error_weights)
         coder = np.zeros(CODER_SIZE, np.int64)
-        data = np.empty(BYTES_PER_SYMBOL * math.prod(self.shape) + 256, np.uint8)
+        digits = np.empty(BYTES_PER_SYMBOL * math.prod(self.shape) + 256, np.uint16)
         model, counts = self.level.contexts.model(self.form).copy(), self._counts()
         start_writing(coder)
 
         def write(half: int, index: np.ndarray, mean: np.ndarray, k: np.ndarray) -> None:
-            encode_half(coder, data, model, wanted, mean, index, price[0], step, weight, half, k)
-            if counts is not None:
-                count_half(k, index, half, counts)
+            encode_half(
+                coder, digits, model, wanted, mean, index, price[0], step, weight, half, k, counts
+            )
 
         k, mean = self._both_halves(write)
         payload = b""
         if k.any():
-            used = finish_writing(coder, data)
-            payload = data[1:used].tobytes().rstrip(b"\0") + _checksum(k)
+            payload = finish_writing(coder, digits).tobytes().rstrip(b"\0") + _checksum(k)
         return payload, *self._decoded(mean, k)
 
     def decode(self, payload: bytes) -> tuple[Tensor, Tensor]:
@@ -251,9 +250,12 @@ class LayerCoder:
         code(1, self._index(k, 1), _array(mean[0]), k[0].numpy())
         return k, mean
 
-    def _counts(self) -> np.ndarray | None:
+    def _counts(self) -> np.ndarray:
+        """Where the bits written are counted; of length 0 where they are not."""
         counts = self.coder.counts
-        return None if counts is None else counts.of_symbols(self.level.config.shrink, self.form)
+        if counts is None:
+            return np.empty((0, 2), np.int64)
+        return counts.of_symbols(self.level.config.shrink, self.form)
 
     def _cut(self, residual: Tensor) -> Tensor:
         """Nothing is coded for cells that lie in the padding alone."""

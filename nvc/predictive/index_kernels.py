@@ -70,6 +70,25 @@ def spread_out(codes, out):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
+def motion_codes(vectors, cell, out):  # type: ignore[no-untyped-def]
+    """What the scale path sees of vectors (H, W, 2) int32, as nvc.predictive.motion says.
+
+    out (2, H / cell, W / cell) int8, codes less 128, keeps what is larger than that.
+    """
+    for y in range(vectors.shape[0]):
+        for x in range(vectors.shape[1]):
+            up, left = max(y - 1, 0), max(x - 1, 0)
+            vx, vy = vectors[y, x, 0], vectors[y, x, 1]
+            beside = abs(vx - vectors[y, left, 0]) + abs(vy - vectors[y, left, 1])
+            above = abs(vx - vectors[up, x, 0]) + abs(vy - vectors[up, x, 1])
+            apart = np.int16(CODES[min(max(beside, above), 255)]) - 128
+            length = np.int16(CODES[min(abs(vx) + abs(vy), 255)]) - 128
+            i, j = y // cell, x // cell
+            out[0, i, j] = np.int8(max(apart, np.int16(out[0, i, j])))
+            out[1, i, j] = np.int8(max(length, np.int16(out[1, i, j])))
+
+
+@numba.njit(nogil=True, cache=True)
 def first_codes(k, out):  # type: ignore[no-untyped-def]
     """What step 2 sees of the symbols k (C, H, W) of the first half: codes less 128, int8.
 
@@ -80,10 +99,14 @@ def first_codes(k, out):  # type: ignore[no-untyped-def]
     for c in range(channels):
         any_symbol = False
         for y in range(height):
+            here = np.int32(0)
             for x in range(width):
-                magnitude = min(abs(np.int32(k[c, y, x])), 255)
-                plane[y + 1, x + 1] = CODES[magnitude]
-                any_symbol |= magnitude > 0
+                plane[y + 1, x + 1] = 0
+                here |= k[c, y, x]
+            if here:  # few rows have symbols, and only in these are codes looked up
+                any_symbol = True
+                for x in range(width):
+                    plane[y + 1, x + 1] = CODES[min(abs(np.int32(k[c, y, x])), 255)]
         if not any_symbol:
             out[c] = np.int8(-128)
             continue

@@ -23,7 +23,7 @@ from nvc.nn.fused import FusedStack, as_array
 from nvc.nn.planes import CHROMA_GAIN, LUMA_GAIN, PACKED_CHANNELS
 from nvc.predictive import index_kernels, plane_kernels
 from nvc.predictive.level import History, Level
-from nvc.predictive.motion import VECTOR_BLOCK, motion_codes
+from nvc.predictive.motion import VECTOR_BLOCK
 from nvc.predictive.network import (
     Coder,
     Memory,
@@ -394,9 +394,7 @@ class RowNetwork:
             index_kernels.spread_out(coarser[0].numpy(), coarse[0].numpy())
         motion = torch.full((1, 2, *grid), -_OFFSET, dtype=torch.int8)
         for _, field in origins:
-            vectors = torch.from_numpy(field).permute(2, 0, 1)[None]
-            codes_of = (motion_codes(vectors, cell) - _OFFSET).to(torch.int8)
-            motion = torch.maximum(motion, codes_of)
+            index_kernels.motion_codes(field, cell, motion[0].numpy())
         return History(
             past=past, average=average, coarse=coarse, motion=motion, kind=kind,
             past_qp=past_qp if reads else qp,

@@ -28,6 +28,7 @@ from nvc.predictive.level import LAMBDA_FIRST, LAMBDA_LAST, qp_lambda
 from nvc.predictive.motion import VECTOR_BLOCK, VECTOR_UNIT, warp
 from nvc.predictive.motion_search import search_motion
 from nvc.predictive.network import Planes
+from nvc.predictive.planes_io import to_levels
 
 SHRINK = 2  # motion is searched in pictures of half the size
 CELL = SHRINK * VECTOR_BLOCK  # samples of the picture a cell of importance is wide
@@ -144,7 +145,7 @@ def composed(links: Sequence[Link], grid: tuple[int, int]) -> NDArray[np.int32]:
 def half_luma(planes: Planes) -> NDArray[np.uint8]:
     """Y (1, 1, H, W) in [0, 1] -> (H / 2, W / 2) uint8 on the CPU."""
     half = F.avg_pool2d(planes[0].float(), SHRINK)[0, 0]
-    return half.mul(255).add_(0.5).clamp_(0, 255).to(torch.uint8).cpu().numpy()
+    return to_levels(half, 255).cpu().numpy()
 
 
 def plan(

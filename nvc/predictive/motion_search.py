@@ -174,15 +174,15 @@ def _refine(
     Vectors are less (ox, oy), the one expected.
     """
     height, width = current.shape
-    last_x, last_y = mvx, mvy
+    last_x, last_y = mvx + 4 * unit, mvy  # not near what is looked at first
     for _ in range(rounds):
         bx, by = mvx, mvy
         for k in range(8):
             dx = unit * (1 if k in (0, 4, 6) else (-1 if k in (1, 5, 7) else 0))
             dy = unit * (1 if k in (2, 4, 5) else (-1 if k in (3, 6, 7) else 0))
             nx, ny = mvx + dx, mvy + dy
-            if nx == last_x and ny == last_y:
-                continue
+            if abs(nx - last_x) <= unit and abs(ny - last_y) <= unit:
+                continue  # seen from where the last round began
             ax, ay = nx + ox, ny + oy
             if _clip(ax, left, size, width) != ax or _clip(ay, top, size, height) != ay:
                 continue

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from nvc.nn.fused import load, store
+from nvc.nn.fused import load, multiply_add, store
 from nvc.nn.planes import CHROMA_GAIN, LUMA_GAIN
 
 _LUMA, _CHROMA = np.float32(LUMA_GAIN), np.float32(CHROMA_GAIN)
@@ -110,6 +110,23 @@ def difference(y, u, v, ref_y, ref_u, ref_v, fine, rows):  # type: ignore[no-unt
                     store(row, 96 + c, (v[r, x] - ref_v[r, x] - load(added[c])) * _CHROMA)
 
 
+@numba.njit(nogil=True, cache=True)
+def to_levels(plane, peak, out):  # type: ignore[no-untyped-def]
+    """Samples in [0, 1] rounded to integers 0..peak, for as many rows and columns as `out` has."""
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            value = plane[i, j] * peak + _HALF
+            out[i, j] = np.int32(min(max(value, np.float32(0)), peak))
+
+
+@numba.njit(nogil=True, cache=True)
+def leave(source, moved):  # type: ignore[no-untyped-def]
+    """moved (H, W) float32 becomes twice the source, (H, W) uint8, less what it was."""
+    for i in range(moved.shape[0]):
+        for j in range(moved.shape[1]):
+            moved[i, j] = np.float32(2) * np.float32(source[i, j]) - moved[i, j]
+
+
 @numba.njit(nogil=True, cache=True, fastmath=True)
 def shrink(plane, factor, out):  # type: ignore[no-untyped-def]
     """Area average of factor x factor samples."""
@@ -151,68 +168,86 @@ def enlarge(plane, factor, out):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def _taps(t, taps):  # type: ignore[no-untyped-def]
-    """The four weights of cubic interpolation with a = -0.75 at the fraction t."""
+def _taps(phases):  # type: ignore[no-untyped-def]
+    """(phases, 4): weights of cubic interpolation with a = -0.75 at the fractions n / phases."""
     a = np.float32(-0.75)
     one = np.float32(1)
-    for k in range(4):
-        s = abs(t - np.float32(k - 1))
-        if s <= one:
-            taps[k] = ((a + 2) * s - (a + 3)) * s * s + one
-        else:
-            taps[k] = ((a * s - 5 * a) * s + 8 * a) * s - 4 * a
+    taps = np.empty((phases, 4), np.float32)
+    for phase in range(phases):
+        t = np.float32(phase) / np.float32(phases)
+        for k in range(4):
+            s = abs(t - np.float32(k - 1))
+            if s <= one:
+                taps[phase, k] = ((a + 2) * s - (a + 3)) * s * s + one
+            else:
+                taps[phase, k] = ((a * s - 5 * a) * s + 8 * a) * s - 4 * a
+    return taps
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True, inline="always")
+@numba.njit(nogil=True, forceinline=True)
+def _blend(weights, p, q, r, s):  # type: ignore[no-untyped-def]
+    """Four samples weighed, in an order that no compiler chooses."""
+    total = multiply_add(weights[1], np.float32(q), weights[0] * np.float32(p))
+    total = multiply_add(weights[2], np.float32(r), total)
+    return multiply_add(weights[3], np.float32(s), total)
+
+
+# forceinline, since a call, and inline="always" as well, counts references to all the arrays.
+@numba.njit(nogil=True, forceinline=True)
 def _move_block(plane, top, left, size, x0, y0, across, down, rows, out):  # type: ignore[no-untyped-def]
-    """One block of `out` at (top, left) from around (y0, x0) of plane, edges repeated."""
+    """One block of `out` at (top, left) from around (y0, x0) of plane, edges repeated.
+
+    across, down: four weights each; rows (11, 8) is written.
+    """
     height, width = plane.shape
     inside = x0 >= 1 and x0 + size + 2 <= width
+    at_top, at_left = np.uint64(top), np.uint64(left)
     if inside and across[1] == 1 and down[1] == 1 and y0 >= 0 and y0 + size <= height:
+        from_top, from_left = np.uint64(y0), np.uint64(x0)
         for r in range(size):
             for x in range(size):
-                out[top + r, left + x] = plane[y0 + r, x0 + x]
+                value = plane[from_top + np.uint64(r), from_left + np.uint64(x)]
+                out[at_top + np.uint64(r), at_left + np.uint64(x)] = value
         return
-    # Weights in variables: else the compiler reads them again at every sample.
-    a, b, c, d = across[0], across[1], across[2], across[3]
     for r in range(size + 3):
-        y = min(max(y0 + r - 1, 0), height - 1)
+        y = np.uint64(min(max(y0 + r - 1, 0), height - 1))
         if inside:
             begin = np.uint64(x0 - 1)
             for x in range(size):
                 at = begin + np.uint64(x)
-                rows[r, x] = (
-                    a * plane[y, at]
-                    + b * plane[y, at + np.uint64(1)]
-                    + c * plane[y, at + np.uint64(2)]
-                    + d * plane[y, at + np.uint64(3)]
-                )
+                rows[r, x] = _blend(
+                    across, plane[y, at], plane[y, at + np.uint64(1)],
+                    plane[y, at + np.uint64(2)], plane[y, at + np.uint64(3)],
+                )  # fmt: skip
         else:
             for x in range(size):
-                total = np.float32(0)
-                for k in range(4):
-                    total += across[k] * plane[y, min(max(x0 + x + k - 1, 0), width - 1)]
-                rows[r, x] = total
-    a, b, c, d = down[0], down[1], down[2], down[3]
+                p = plane[y, min(max(x0 + x - 1, 0), width - 1)]
+                q = plane[y, min(max(x0 + x, 0), width - 1)]
+                s = plane[y, min(max(x0 + x + 1, 0), width - 1)]
+                t = plane[y, min(max(x0 + x + 2, 0), width - 1)]
+                rows[r, x] = _blend(across, p, q, s, t)
     for r in range(size):
         for x in range(size):
-            out[top + r, left + x] = (
-                a * rows[r, x] + b * rows[r + 1, x] + c * rows[r + 2, x] + d * rows[r + 3, x]
-            )
+            value = _blend(down, rows[r, x], rows[r + 1, x], rows[r + 2, x], rows[r + 3, x])
+            out[at_top + np.uint64(r), at_left + np.uint64(x)] = value
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
 def move(plane, vectors, scale, out):  # type: ignore[no-untyped-def]
     """Plane moved by vectors (rows, columns, 2) int32, quarter luma samples, one for 8x8 of them.
 
-    scale: luma samples of the full picture a sample of this plane stands for, 1 to 16. Where
-    several vectors fall on a sample it is their mean.
+    plane (H, W) float32 or uint8, out float32.
+    scale: luma samples of the full picture a sample of this plane stands for, 1 to 16 and a power
+    of two. Where several vectors fall on a sample it is their mean.
     """
     rows = np.empty((11, 8), np.float32)
-    across, down = np.empty(4, np.float32), np.empty(4, np.float32)
     size = max(8 // scale, 1)
     many = max(scale // 8, 1)  # vectors down and across for a sample
-    unit = np.float32(1 / (4 * scale * many * many))
+    phases = 4 * scale * many * many  # units of the sum of those vectors in a sample
+    bits = 0
+    while phases >> (bits + 1):
+        bits += 1
+    taps = _taps(phases)
     for i in range(out.shape[0] // size):
         for j in range(out.shape[1] // size):
             vx = vy = np.int64(0)
@@ -220,14 +255,17 @@ def move(plane, vectors, scale, out):  # type: ignore[no-untyped-def]
                 for dj in range(many):
                     vx += vectors[i * many + di, j * many + dj, 0]
                     vy += vectors[i * many + di, j * many + dj, 1]
-            fx, fy = np.float32(vx) * unit, np.float32(vy) * unit
-            wx, wy = np.int64(np.floor(fx)), np.int64(np.floor(fy))
-            _taps(fx - np.float32(wx), across)
-            _taps(fy - np.float32(wy), down)
+            # Weights in variables: else the compiler reads them again at every sample.
+            x, y = np.uint64(vx & (phases - 1)), np.uint64(vy & (phases - 1))
+            across = taps[x, 0], taps[x, 1], taps[x, 2], taps[x, 3]
+            down = taps[y, 0], taps[y, 1], taps[y, 2], taps[y, 3]
             top, left = i * size, j * size
+            x0, y0 = left + (vx >> bits), top + (vy >> bits)
             if size == 8:  # sizes the compiler knows are unrolled
-                _move_block(plane, top, left, 8, left + wx, top + wy, across, down, rows, out)
+                _move_block(plane, top, left, 8, x0, y0, across, down, rows, out)
             elif size == 4:
-                _move_block(plane, top, left, 4, left + wx, top + wy, across, down, rows, out)
+                _move_block(plane, top, left, 4, x0, y0, across, down, rows, out)
+            elif size == 2:
+                _move_block(plane, top, left, 2, x0, y0, across, down, rows, out)
             else:
-                _move_block(plane, top, left, size, left + wx, top + wy, across, down, rows, out)
+                _move_block(plane, top, left, 1, x0, y0, across, down, rows, out)

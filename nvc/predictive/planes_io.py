@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nvc.predictive import plane_kernels
 from nvc.predictive.network import Planes
 from nvc.video.frames import Frame, VideoInfo
 
@@ -36,17 +38,30 @@ def to_planes(frame: Frame, info: VideoInfo, size: tuple[int, int], like: Tensor
 def to_frame(planes: Planes, info: VideoInfo, pts: int) -> Frame:
     """Planes in [0,1] -> a frame of the video's format, cropped, rounded, on the CPU or GPU."""
     peak = (1 << info.bit_depth) - 1
-    dtype = torch.uint8 if info.bit_depth == 8 else torch.uint16
     shown = []
     for number, (plane, shape) in enumerate(zip(planes, info.plane_shapes(), strict=False)):
         value = plane
         if number and info.chroma in ("422", "444"):
             scale = (2.0, 2.0 if info.chroma == "444" else 1.0)
             value = F.interpolate(value, scale_factor=scale, mode="bilinear", align_corners=False)
-        value = value[0, 0, : shape[0], : shape[1]]
-        value = value.float().mul(peak).add_(0.5).clamp_(0, peak)
-        shown.append(value.to(torch.int32).to(dtype) if dtype != torch.uint8 else value.to(dtype))
+        shown.append(to_levels(value[0, 0], peak, tuple(shape)))
     return Frame(planes=tuple(shown), pts=pts)
+
+
+def to_levels(plane: Tensor, peak: int, shape: tuple[int, int] | None = None) -> Tensor:
+    """Samples in [0, 1] (H, W), rounded to 0..peak: uint8, or uint16 for a peak beyond 255.
+
+    shape: rows and columns to keep of them.
+    """
+    rows, columns = plane.shape if shape is None else shape
+    dtype = torch.uint8 if peak < 256 else torch.uint16
+    if plane.device.type == "cpu":
+        out = torch.empty(rows, columns, dtype=dtype)
+        samples = plane.detach().float().contiguous().numpy()
+        plane_kernels.to_levels(samples, np.float32(peak), out.numpy())
+        return out
+    value = plane[:rows, :columns].float().mul(peak).add_(0.5).clamp_(0, peak)
+    return value.to(torch.int32).to(dtype)
 
 
 def _halve(plane: Tensor, *, rows: bool, columns: bool) -> Tensor:

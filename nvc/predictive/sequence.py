@@ -25,6 +25,7 @@ from nvc.predictive.frame_units import ReceivedFrame, pack_frame, read_frame
 from nvc.predictive.level import qp_lambda
 from nvc.predictive.motion_search import search_motion
 from nvc.predictive.network import KIND_BI, KIND_INTER, KIND_INTRA, KIND_RESET, Memory, Planes
+from nvc.predictive.planes_io import to_levels
 from nvc.predictive.records import (
     Field,
     Record,
@@ -381,7 +382,7 @@ def _errors(planes: Planes, coded: Planes, shown: tuple[int, int]) -> list[float
 
 def _luma8(planes: Planes) -> np.ndarray:
     """Y in [0,1] -> (H, W) uint8 on the CPU, for the motion search."""
-    return planes[0][0, 0].float().mul(255).add_(0.5).clamp_(0, 255).to(torch.uint8).cpu().numpy()
+    return to_levels(planes[0][0, 0], 255).cpu().numpy()
 
 
 def _as_tensor(field: Field, device: torch.device) -> torch.Tensor:

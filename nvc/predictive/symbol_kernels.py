@@ -11,11 +11,11 @@ from __future__ import annotations
 import numpy as np
 
 from nvc.entropy.adaptive_kernels import HALF, get, get_adaptive, put, put_adaptive
-from nvc.entropy.jit import kernel
+from nvc.entropy.jit import inlined, kernel
 
 # Compiled code is cached by the text of this file alone: whoever edits adaptive_kernels.py must
 # come here and set this to its new digest (a test compares), which makes the cache anew.
-ADAPTIVE_KERNELS = "ed1949e5e0565154"
+ADAPTIVE_KERNELS = "016132193597dc50"
 
 # Here, not imported: see the note in nvc.entropy.jit on constants. A test compares.
 SKIP_BELOW = 4  # of nvc.predictive.scales
@@ -32,9 +32,11 @@ _PREFIX = 21  # leading zeros an escape may have
 _COSTED = UNARY - 1  # magnitudes above it are rounded plainly
 
 _COSTS = (-np.log2(np.maximum(np.arange(4097), 0.5) / 4096)).astype(np.float32)
+# Indices are unsigned where it counts, as then none is looked at for being from the end.
+_MORE, _ONE = np.uint64(FIRST_MORE), np.uint64(1)
 
 
-@kernel
+@inlined
 def _activity(sum_before):  # type: ignore[no-untyped-def]
     """Class 0..5 of what was coded at a place before."""
     level = np.int64(sum_before >= 4) + np.int64(sum_before >= 20) + np.int64(sum_before >= 60)
@@ -45,131 +47,151 @@ def _activity(sum_before):  # type: ignore[no-untyped-def]
 def _new_sums(height, width):  # type: ignore[no-untyped-def]
     """Sums of what was coded before, by parity of the column: a channel of a half has one in a row.
 
-    A channel goes on to another sum of each place: `_forget` first, then what its symbols add.
+    A channel goes on to another sum of each place: what `_begin_row` leaves of it, and what its
+    symbols add.
     """
     return np.zeros((2, height, (width + 1) // 2), np.int32)
 
 
-@kernel
-def _forget(sums, after):  # type: ignore[no-untyped-def]
-    """after = sums less an eighth, of one row."""
-    for i in range(len(sums)):
-        after[i] = sums[i] - (sums[i] >> 3)
-
-
-@kernel
+@inlined
 def _added(magnitude):  # type: ignore[no-untyped-def]
     """What a symbol adds to the sum of its place."""
     return np.int32(min(magnitude, 3) << 6)
 
 
-@kernel
-def _write(coder, data, model, context, table, symbol):  # type: ignore[no-untyped-def]
-    magnitude = abs(symbol)
-    put_adaptive(coder, data, model, context, np.int64(magnitude > 0))
-    if magnitude == 0:
-        return
-    put(coder, data, HALF, np.int64(symbol < 0))
-    put_adaptive(coder, data, model, FIRST_MORE + context, np.int64(magnitude > 1))
-    if magnitude == 1:
-        return
-    first = FIRST_UNARY + table * (UNARY - 2) - 2
+@inlined
+def _begin_row(tables, sums, first, half, columns, contexts):  # type: ignore[no-untyped-def]
+    """Columns and contexts (uint64) of the symbols of a row that are coded, and how many.
+
+    The sums lose an eighth. All at once, since to list the columns takes no branch, and a branch at
+    each that cannot be foreseen would take longer.
+    """
+    count = np.uint64(0)
+    for x in range(first, len(tables), 2):
+        columns[count] = x
+        count += np.uint64(tables[np.uint64(x)] >= SKIP_BELOW)
+    for i in range(count):
+        x = columns[i]
+        table = half * INDICES + np.int64(tables[x])
+        contexts[i] = table * ACTIVITIES + _activity(sums[x >> _ONE])
+    for i in range(len(sums)):
+        sums[i] -= sums[i] >> 3
+    return count
+
+
+@inlined
+def _unary(table, magnitude):  # type: ignore[no-untyped-def]
+    """Context of whether a magnitude of 2 and more goes on."""
+    return np.uint64(FIRST_UNARY + table * (UNARY - 2) - 2 + magnitude)
+
+
+@inlined
+def _write_more(coder, digits, model, table, magnitude):  # type: ignore[no-untyped-def]
+    """What a magnitude is beyond 1."""
     for step in range(2, min(magnitude + 1, UNARY)):
-        put_adaptive(coder, data, model, first + step, np.int64(magnitude > step))
+        put_adaptive(coder, digits, model, _unary(table, step), np.int64(magnitude > step))
     if magnitude >= UNARY:
         rest = magnitude - UNARY + 1
         length = np.int64(0)
         while rest >> (length + 1):
             length += 1
         for zero in range(length + 1):
-            put(coder, data, HALF, np.int64(zero < length))
+            put(coder, digits, HALF, np.int64(zero < length))
         for place in range(length - 1, -1, -1):
-            put(coder, data, HALF, (rest >> place) & 1)
+            put(coder, digits, HALF, (rest >> place) & 1)
 
 
-@kernel
-def _read(coder, data, model, context, table):  # type: ignore[no-untyped-def]
-    """One symbol; a magnitude beyond LARGEST for an escape that none writes."""
-    if not get_adaptive(coder, data, model, context):
-        return np.int64(0)
-    negative = get(coder, data, HALF)
-    magnitude = np.int64(1)
-    if get_adaptive(coder, data, model, FIRST_MORE + context):
-        magnitude = np.int64(2)
-        first = FIRST_UNARY + table * (UNARY - 2) - 2
-        while magnitude < UNARY and get_adaptive(coder, data, model, first + magnitude):
-            magnitude += 1
-        if magnitude == UNARY:
-            length = np.int64(0)
-            while get(coder, data, HALF):
-                length += 1
-                if length == _PREFIX:
-                    return np.int64(2 * LARGEST)
-            rest = np.int64(1)
-            for _ in range(length):
-                rest = rest << 1 | get(coder, data, HALF)
-            magnitude += rest - 1
-    return -magnitude if negative else magnitude
+@inlined
+def _read_more(coder, data, model, table):  # type: ignore[no-untyped-def]
+    """A magnitude beyond 1; one beyond LARGEST for an escape that none writes."""
+    magnitude = np.int64(2)
+    while magnitude < UNARY and get_adaptive(coder, data, model, _unary(table, magnitude)):
+        magnitude += 1
+    if magnitude == UNARY:
+        length = np.int64(0)
+        while get(coder, data, HALF):
+            length += 1
+            if length == _PREFIX:
+                return np.int64(2 * LARGEST)
+        rest = np.int64(1)
+        for _ in range(length):
+            rest = rest << 1 | get(coder, data, HALF)
+        magnitude += rest - 1
+    return magnitude
 
 
-@kernel
+@inlined
+def _count(counts, context, table, magnitude):  # type: ignore[no-untyped-def]
+    """Add the adaptive bits of a symbol to counts (CONTEXTS, 2), zeros and ones."""
+    counts[context, min(magnitude, 1)] += 1
+    if magnitude > 0:
+        counts[_MORE + context, min(magnitude - 1, 1)] += 1
+    for step in range(2, min(magnitude + 1, UNARY)):
+        counts[_unary(table, step), np.int64(magnitude > step)] += 1
+
+
+@inlined
 def _cost(model, context, bit):  # type: ignore[no-untyped-def]
     """Bits of an adaptive bit as the model stands."""
     probability = (np.int64(model[context, 0]) + np.int64(model[context, 1])) >> 13
-    return _COSTS[probability if bit else 4096 - probability]
+    return _COSTS[np.uint64(probability if bit else 4096 - probability)]
 
 
-@kernel
+@inlined
 def _saved(model, context, table, magnitude):  # type: ignore[no-untyped-def]
     """Bits that the next smaller magnitude takes less than this one, 1 to _COSTED."""
     if magnitude == 1:
         saved = np.float32(1) + _cost(model, context, 1) - _cost(model, context, 0)
-        return saved + _cost(model, FIRST_MORE + context, 0)
-    own = FIRST_UNARY + table * (UNARY - 2) - 2 + magnitude
-    below = FIRST_MORE + context if magnitude == 2 else own - 1
+        return saved + _cost(model, _MORE + context, 0)
+    own = _unary(table, magnitude)
+    below = _MORE + context if magnitude == 2 else own - _ONE
     return _cost(model, below, 1) - _cost(model, below, 0) + _cost(model, own, 0)
 
 
 @kernel
-def encode_half(coder, data, model, residual, mean, index, price, step, weight, half, k):  # type: ignore[no-untyped-def]
+def encode_half(coder, digits, model, residual, mean, index, price, step, weight, half, k, counts):  # type: ignore[no-untyped-def]
     """Choose the symbols of one half by rate and distortion, and write them.
 
     residual, mean (C, H, W) float32, mean of meaning in half 1 alone; index (C, H, W) uint8; price
     (H, W) float32, bits for a squared error; step (C,) float32; weight (C,) float32, of an error in
-    a channel; symbols go into k (C, H, W) int32.
+    a channel; symbols go into k (C, H, W) int32, zeros before; adaptive bits are added to counts
+    (CONTEXTS, 2), or (0, 2) where none is counted.
     A symbol is rounded, then made one smaller where that saves more bits than the error is worth.
     """
     channels, height, width = k.shape
     before = _new_sums(height, width)
-    after = np.zeros(before.shape[2], np.int32)
+    columns, contexts = np.empty((2, width // 2 + 2), np.uint64)
     for c in range(channels):
         unit = step[c]
         worth = unit * unit * weight[c]
         for y in range(height):
             first = (c + y + half) % 2
-            sums = before[first, y]
-            _forget(sums, after)
-            for x in range(first, width, 2):
-                table = np.int64(index[c, y, x])
-                if table < SKIP_BELOW:
-                    continue
-                value = residual[c, y, x]
+            sums, tables, row = before[first, y], index[c, y], k[c, y]
+            wanted, prices = residual[c, y], price[y]
+            for i in range(_begin_row(tables, sums, first, half, columns, contexts)):
+                x, context = columns[i], contexts[i]
+                table = np.int64(tables[x])
+                value = wanted[x]
                 if half:
                     value -= mean[c, y, x]
                 value /= unit
                 symbol = min(max(np.rint(value), np.float32(-LARGEST)), np.float32(LARGEST))
                 size = np.int64(abs(symbol))
-                context = (half * INDICES + table) * ACTIVITIES + _activity(sums[x >> 1])
                 if 0 < size <= _COSTED:
                     beside = np.float32(2) * (abs(value) - np.float32(size)) + np.float32(1)
-                    saved = _saved(model, context, table, size)
-                    if saved > price[y, x] * worth * beside:
+                    if _saved(model, context, table, size) > prices[x] * worth * beside:
                         size -= 1
-                chosen = -size if symbol < 0 else size
-                k[c, y, x] = chosen
-                _write(coder, data, model, context, table, chosen)
-                after[x >> 1] += _added(size)
-            sums[:] = after
+                if len(counts):
+                    _count(counts, context, table, size)
+                put_adaptive(coder, digits, model, context, np.int64(size > 0))
+                if size == 0:
+                    continue
+                row[x] = -size if symbol < 0 else size
+                sums[x >> _ONE] += _added(size)
+                put(coder, digits, HALF, np.int64(symbol < 0))
+                put_adaptive(coder, digits, model, _MORE + context, np.int64(size > 1))
+                if size > 1:
+                    _write_more(coder, digits, model, table, size)
 
 
 @kernel
@@ -177,50 +199,21 @@ def decode_half(coder, data, model, index, half, k):  # type: ignore[no-untyped-
     """Read the symbols of one half into k (C, H, W) int32, zeros before; False for a bad one."""
     channels, height, width = k.shape
     before = _new_sums(height, width)
-    after = np.zeros(before.shape[2], np.int32)
+    columns, contexts = np.empty((2, width // 2 + 2), np.uint64)
     for c in range(channels):
         for y in range(height):
             first = (c + y + half) % 2
             sums, tables, row = before[first, y], index[c, y], k[c, y]
-            _forget(sums, after)
-            for x in range(first, width, 2):
-                table = np.int64(tables[x])
-                if table < SKIP_BELOW:
+            for i in range(_begin_row(tables, sums, first, half, columns, contexts)):
+                x, context = columns[i], contexts[i]
+                if not get_adaptive(coder, data, model, context):
                     continue
-                context = (half * INDICES + table) * ACTIVITIES + _activity(sums[x >> 1])
-                symbol = _read(coder, data, model, context, table)
-                if symbol == 0:
-                    continue
-                if abs(symbol) > LARGEST:
-                    return False
-                row[x] = symbol
-                after[x >> 1] += _added(abs(symbol))
-            sums[:] = after
+                negative = get(coder, data, HALF)
+                magnitude = np.int64(1)
+                if get_adaptive(coder, data, model, _MORE + context):
+                    magnitude = _read_more(coder, data, model, np.int64(tables[x]))
+                    if magnitude > LARGEST:
+                        return False
+                row[x] = -magnitude if negative else magnitude
+                sums[x >> _ONE] += _added(magnitude)
     return True
-
-
-@kernel
-def count_half(k, index, half, counts):  # type: ignore[no-untyped-def]
-    """Add the adaptive bits of one half to counts (CONTEXTS, 2), zeros and ones."""
-    channels, height, width = k.shape
-    before = _new_sums(height, width)
-    after = np.zeros(before.shape[2], np.int32)
-    for c in range(channels):
-        for y in range(height):
-            first = (c + y + half) % 2
-            sums = before[first, y]
-            _forget(sums, after)
-            for x in range(first, width, 2):
-                table = np.int64(index[c, y, x])
-                if table < SKIP_BELOW:
-                    continue
-                magnitude = abs(np.int64(k[c, y, x]))
-                context = (half * INDICES + table) * ACTIVITIES + _activity(sums[x >> 1])
-                counts[context, min(magnitude, 1)] += 1
-                if magnitude > 0:
-                    counts[FIRST_MORE + context, min(magnitude - 1, 1)] += 1
-                more = FIRST_UNARY + table * (UNARY - 2) - 2
-                for step in range(2, min(magnitude + 1, UNARY)):
-                    counts[more + step, np.int64(magnitude > step)] += 1
-                after[x >> 1] += _added(magnitude)
-            sums[:] = after

@@ -24,7 +24,7 @@ from nvc.entropy.jit import kernel
 
 # Compiled code is cached by the text of this file alone: whoever edits adaptive_kernels.py must
 # come here and set this to its new digest (a test compares), which makes the cache anew.
-ADAPTIVE_KERNELS = "ed1949e5e0565154"
+ADAPTIVE_KERNELS = "016132193597dc50"
 
 BAD_VECTOR = (
     -1
@@ -225,16 +225,16 @@ def _walk(coder, data, model, counts, field, first, limit, writing):  # type: ig
 
 
 @kernel
-def write(field, first, model, counts, limit, output):  # type: ignore[no-untyped-def]
-    """Bytes written to ``output``, the first of which is always 0.
+def write(field, first, model, counts, limit, digits):  # type: ignore[no-untyped-def]
+    """The bytes, (n,) uint8; digits: room for them, uint16.
 
     first: of a pair the first field, when this is the second, else zeros; counts (CONTEXTS, 2): the
     bits written are added to it.
     """
     coder = np.zeros(CODER_SIZE, dtype=np.int64)
     start_writing(coder)
-    _walk(coder, output, model, counts, field, first, limit, True)
-    return finish_writing(coder, output)
+    _walk(coder, digits, model, counts, field, first, limit, True)
+    return finish_writing(coder, digits)
 
 
 @kernel

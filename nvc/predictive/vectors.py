@@ -34,11 +34,13 @@ def encode_vectors(
     if np.abs(field).max() > MAX_VECTOR:
         raise ValueError(f"a vector is longer than {MAX_VECTOR} quarter samples")
     copy = np.array(field, dtype=np.int32, order="C")
-    output = np.empty(copy.size // 2 * vector_kernels.BYTES_PER_BLOCK + 256, dtype=np.uint8)
+    digits = np.empty(copy.size // 2 * vector_kernels.BYTES_PER_BLOCK + 256, dtype=np.uint16)
     if counts is None:
         counts = np.zeros((vector_kernels.CONTEXTS, 2), dtype=np.int64)
-    used = vector_kernels.write(copy, _first(first, copy), model.copy(), counts, MAX_VECTOR, output)
-    return output[1:used].tobytes().rstrip(b"\0")
+    coded = vector_kernels.write(
+        copy, _first(first, copy), model.copy(), counts, MAX_VECTOR, digits
+    )
+    return coded.tobytes().rstrip(b"\0")
 
 
 def decode_vectors(
