@@ -1,6 +1,7 @@
 """An interrupted encode goes on exactly where it was, and says why when it cannot."""
 
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -92,6 +93,25 @@ def test_checkpoint_holds_plain_tensors(tmp_path):
     saved = torch.load(tmp_path / "group_0.ckpt", weights_only=True)
     assert saved["epoch"] == 8  # epochs count from 0; the tenth was not saved yet
     assert not any("clip" in name for name in saved["state_dict"])
+
+
+def test_a_fit_that_falls_and_stays_down_stops():
+    """Not at once, as one bad epoch may be made good, and not when quantisation begins."""
+    book = nvc.inr.fitting._Bookkeeping(
+        group=2, fit=FIT, checkpoint=None, progress=None, write=lambda group: b""
+    )
+
+    def report(epoch: int, psnr: float) -> None:
+        error = torch.tensor(10 ** (-psnr / 10))
+        module = SimpleNamespace(distortion_sum=error, steps=1, quantise_epoch=20, epochs=30)
+        book._report(module, epoch, 0.0)
+
+    for epoch, psnr in enumerate((12, 20, 28, 21, 21, 28, 13, 13), start=1):
+        report(epoch, psnr)
+    with pytest.raises(NvcError, match=r"collapsed by epoch 9 of group 2: 13.0 dB after 28.0; try"):
+        report(9, 13)
+    for epoch in range(21, 27):
+        report(epoch, 13)
 
 
 def test_divergence_and_collapse_are_told(monkeypatch):

@@ -26,6 +26,8 @@ from nvc.inr.quantised import Base, QuantisedGroup
 from nvc.nn.precision import has_matrix_units
 
 REPORT_SECONDS = 0.5
+FALL = 6.0  # dB under its best that a fit does not come back from, when it stays there
+FALLEN_REPORTS = 3
 COLLAPSE_STEPS = 300  # a shorter fit may well be no better than flat frames
 TOLERANCE = 0.01  # of the target, that a payload may be off it
 TRIMS = 4
@@ -100,6 +102,7 @@ class _Bookkeeping(lightning.Callback):
         self.first_epoch = 0
         self.spent = 0.0
         self.psnr_float_before = float("nan")
+        self.best, self.fallen = float("-inf"), 0
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:
         self.first_epoch = module.current_epoch
@@ -127,6 +130,13 @@ class _Bookkeeping(lightning.Callback):
             raise NvcError(
                 f"the fit diverged in epoch {done} of group {self.group}: the loss is not a "
                 "number; try a lower --lr or another --seed"
+            )
+        self.best = max(self.best, psnr)
+        self.fallen = self.fallen + 1 if psnr < self.best - FALL else 0
+        if self.fallen == FALLEN_REPORTS and done <= module.quantise_epoch:
+            raise NvcError(
+                f"the fit collapsed by epoch {done} of group {self.group}: {psnr:.1f} dB after "
+                f"{self.best:.1f}; try a lower --lr, and matrix_lr in a recipe, or another --seed"
             )
         if self.progress is None:
             return
@@ -191,7 +201,8 @@ def fit_group(
     write: the coder, used to hold the rate at target_bytes. base: the group before, which this one
     starts from and is coded against. make_module: what is fitted. checkpoint: file written every
     fit.checkpoint_seconds; the fit continues from it when it is there. Raises NvcError when the
-    fit diverges, KeyboardInterrupt when it is interrupted; warns on a collapse.
+    fit diverges or collapses on the way, KeyboardInterrupt when it is interrupted; warns when it
+    has come to nothing at the end.
     """
     _quiet_lightning()
     device = clip.device
