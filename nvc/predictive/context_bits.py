@@ -85,22 +85,24 @@ def activity_class(k: Tensor) -> Tensor:
 
     The sums of symbol_kernels in real numbers, so that a few places fall into the class beside.
     """
-    weights = _memory(k.shape[1]).to(k.device)
+    weights, bounds = _memory(k.shape[1], k.device)
     sizes = k.detach().abs().clamp(max=3).float()
     sums = torch.einsum("ij,bjhw->bihw", weights, sizes).contiguous()
-    return torch.bucketize(sums, torch.tensor(_BOUNDS, device=k.device) - 0.5)
+    return torch.bucketize(sums, bounds)
 
 
-@lru_cache(maxsize=8)
-def _memory(channels: int) -> Tensor:
-    """Weight of a magnitude of channel j in the sum that channel i sees, (channels, channels).
+@lru_cache(maxsize=16)
+def _memory(channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Weight of a magnitude of channel j in the sum that channel i sees, (channels, channels), and
+    where classes of the sums begin; kept on the device, as a step should not wait for them.
 
     The channels that share a half at a place are every other one, and each takes an eighth away.
     """
     number = torch.arange(channels)
     behind = number[:, None] - number
     seen = (behind > 0) & (behind % 2 == 0)
-    return 64 * seen * (7 / 8) ** (behind / 2 - 1).clamp(min=0)
+    weights = 64 * seen * (7 / 8) ** (behind / 2 - 1).clamp(min=0)
+    return weights.to(device), (torch.tensor(_BOUNDS) - 0.5).to(device)
 
 
 class _Bits(torch.autograd.Function):

@@ -26,11 +26,9 @@ def choose(unit: Tensor, costs: Tensor, row: Tensor, price: Tensor) -> Tensor:
     """
     unit = unit.detach()
     k = unit.round().clamp(-LARGEST, LARGEST)
-    at = k.abs().gt(0).nonzero(as_tuple=True)
-    size = k[at].abs()
+    size = k.abs()
     largest = costs.shape[1] - 1
     code = size.clamp(max=largest).long()
-    saved = costs[row[at], code] - costs[row[at], code - 1]
-    harm = price.expand_as(unit)[at] * (2 * (unit[at].abs() - size) + 1)
-    k[at] -= k[at].sign() * (saved > harm) * (size <= largest)
-    return k
+    saved = costs[row, code] - costs[row, (code - 1).clamp(min=0)]
+    harm = price * (2 * (unit.abs() - size) + 1)
+    return k - k.sign() * ((saved > harm) & (size <= largest))
