@@ -1,5 +1,6 @@
 """An interrupted encode goes on exactly where it was, and says why when it cannot."""
 
+import math
 import signal
 from types import SimpleNamespace
 
@@ -95,23 +96,31 @@ def test_checkpoint_holds_plain_tensors(tmp_path):
     assert not any("clip" in name for name in saved["state_dict"])
 
 
-def test_a_fit_that_falls_and_stays_down_stops():
-    """Not at once, as one bad epoch may be made good, and not when quantisation begins."""
+def report_all(psnrs: list[float], *, epochs: int = 60, first: int = 1) -> None:
+    """Tell the bookkeeping of a fit that its epochs came to these PSNRs."""
     book = nvc.inr.fitting._Bookkeeping(
         group=2, fit=FIT, checkpoint=None, progress=None, write=lambda group: b""
     )
-
-    def report(epoch: int, psnr: float) -> None:
+    for epoch, psnr in enumerate(psnrs, start=first):
         error = torch.tensor(10 ** (-psnr / 10))
-        module = SimpleNamespace(distortion_sum=error, steps=1, quantise_epoch=20, epochs=30)
+        module = SimpleNamespace(distortion_sum=error, steps=1, quantise_epoch=40, epochs=epochs)
         book._report(module, epoch, 0.0)
 
-    for epoch, psnr in enumerate((12, 20, 28, 21, 21, 28, 13, 13), start=1):
-        report(epoch, psnr)
-    with pytest.raises(NvcError, match=r"collapsed by epoch 9 of group 2: 13.0 dB after 28.0; try"):
-        report(9, 13)
-    for epoch in range(21, 27):
-        report(epoch, 13)
+
+def test_a_fit_that_falls_and_stays_down_stops():
+    """Not at once, as a few bad epochs may be made good, and not when quantisation begins."""
+    rise = [12.0, 20, 28, 21, 21, 21, 28]
+    report_all([*rise, 13, 13, 13])  # three reports, but not yet a twentieth of the epochs
+    with pytest.raises(
+        NvcError, match=r"collapsed by epoch 11 of group 2: 13.0 dB after 28.0; try"
+    ):
+        report_all([*rise, 13, 13, 13, 13])
+    report_all([28.0, *[13.0] * 9], first=40)
+
+
+def test_a_fit_that_was_perfect_may_be_less_so():
+    """A black leader is met exactly and left again; that is no collapse."""
+    report_all([20.0, 60, math.inf, 48, 38, 36, 35, 38, 45])
 
 
 def test_divergence_and_collapse_are_told(monkeypatch):

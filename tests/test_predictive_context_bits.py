@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from test_predictive_contexts import write
 
 from nvc.entropy.likelihood import gaussian_bits, index_scale
-from nvc.predictive.context_bits import COSTED, ContextBits
+from nvc.predictive.context_bits import COSTED, ContextBits, activity_class
 from nvc.predictive.contexts import Contexts, symbol_contexts
 from nvc.predictive.scales import SKIP_BELOW, coded
 from nvc.predictive.symbol_kernels import CONTEXTS, INDICES
@@ -31,6 +32,22 @@ def test_bits_are_those_of_the_coder() -> None:
     contexts = symbol_contexts(1)
     written = 8 * len(write(k.astype(np.int32), index, contexts.model(0)))
     assert 0.97 < counted(contexts, k, index) / written < 1.0
+
+
+@pytest.mark.parametrize("share", [0.002, 0.01, 0.05, 0.3])
+def test_classes_of_activity_are_those_of_the_coder(share: float) -> None:
+    """Against the coder's integers, over as many channels as the finest scale has, most empty."""
+    rng = np.random.default_rng(3)
+    k = (rng.random((320, 8, 9)) < share) * rng.integers(1, 5, (320, 8, 9))
+    sums = np.zeros((2, 8, 9), np.int64)  # of even and of odd channels
+    wanted = np.zeros(k.shape, np.int64)
+    for channel, sizes in enumerate(k):
+        here = sums[channel % 2]
+        wanted[channel] = np.searchsorted([4, 20, 60, 140, 300], here, side="right")
+        sums[channel % 2] = here - (here >> 3) + (np.minimum(sizes, 3) << 6)
+    classes = activity_class(torch.from_numpy(k)[None])[0].numpy()
+    assert (classes != wanted).mean() < 0.01
+    assert np.array_equal(classes == 0, wanted == 0)
 
 
 def test_a_symbol_costs_less_where_there_were_some() -> None:

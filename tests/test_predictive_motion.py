@@ -1,17 +1,12 @@
 """Motion: the search finds a known movement, the field survives its coding, the gather is right."""
 
-import hashlib
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nvc.entropy import adaptive_kernels
 from nvc.errors import StreamError
-from nvc.predictive import symbol_kernels, vector_kernels
 from nvc.predictive.contexts import vector_contexts
 from nvc.predictive.motion import align_codes, compensate, motion_codes, warp
 from nvc.predictive.motion_search import search_motion
@@ -118,13 +113,6 @@ def test_codes_come_from_where_the_motion_came_from() -> None:
             x, y = ((int(part.sum()) * 2 + unit) // (2 * unit) for part in block)
             at = min(max(row + y, 0), rows - 1), min(max(column + x, 0), columns - 1)
             assert torch.equal(moved[0, :, row, column], codes[0, :, at[0], at[1]])
-
-
-def test_kernels_were_made_with_these_bit_kernels() -> None:
-    """Compiled code is cached by the text of its own file: an edit there must be felt here."""
-    digest = hashlib.sha256(Path(adaptive_kernels.__file__).read_bytes()).hexdigest()
-    for made in (vector_kernels.ADAPTIVE_KERNELS, symbol_kernels.ADAPTIVE_KERNELS):
-        assert len(made) == 16 and digest.startswith(made)
 
 
 def test_squares_that_move_as_one_cost_a_fraction_of_a_bit() -> None:

@@ -5,8 +5,9 @@
 Every row of train_ablation.yaml is a training of its own from the block transform, by `nvc train`,
 which codes the validation clips with real bytes at the end. Prints a Markdown table: BD-rate
 against `base` over the validation clips (a chain of P frames, constant QPs) and processor seconds.
-Rows that are there are not trained again. One thread, so that rows can run side by side and compare
-in time.
+Rows that are there are not trained again unless their recipe has changed. One thread, so that rows
+can run side by side and compare in time. Contexts are counted at the end, so all of a training goes
+by the bits of the Gaussian tables.
 """
 
 from __future__ import annotations
@@ -59,11 +60,18 @@ def recipe_of(
     return recipe
 
 
-def train(recipe: dict[str, Any], folder: Path) -> None:
-    """One training in a process of its own; its processor seconds go into `folder`/seconds."""
-    folder.mkdir(parents=True, exist_ok=True)
+def train(recipe: dict[str, Any], folder: Path) -> bool:
+    """One training in a process of its own; its processor seconds go into `folder`/seconds.
+
+    Returns whether there was anything to do.
+    """
     path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe, sort_keys=False))
+    text = yaml.safe_dump(recipe, sort_keys=False)
+    if (folder / "seconds").exists() and path.read_text() == text:
+        return False
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "seconds").unlink(missing_ok=True)
+    path.write_text(text)
     (folder / "rd.csv").unlink(missing_ok=True)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -78,6 +86,7 @@ def train(recipe: dict[str, Any], folder: Path) -> None:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     (folder / "seconds").write_text(f"{spent:.0f}\n")
+    return True
 
 
 def curves(folder: Path) -> Curves:
@@ -126,9 +135,10 @@ def main(arguments: list[str] | None = None) -> None:
         plan["base"]["trainer"]["max_steps"] = args.steps
     for row in wanted:
         folder = args.out / row
-        if not (folder / "seconds").exists():
-            train(recipe_of(plan, row, folder, args.clips, args.cache), folder)
+        if train(recipe_of(plan, row, folder, args.clips, args.cache), folder):
             print(f"{row}: done", file=sys.stderr, flush=True)
+    if not (args.out / "base" / "seconds").exists():
+        parser.error(f"{args.out} has no row `base` to compare with: name it in --rows too")
     print(table(known, args.out))
 
 

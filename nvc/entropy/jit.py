@@ -14,8 +14,10 @@ def kernel(function: Function) -> Function:
     numba refuses at decoration when it finds no directory it may write its cache to (a read-only
     installation run by a user without a home); the kernel is then compiled once a process.
 
-    The cached code is keyed by the text of the kernel's own file and nothing else, so every
-    constant and function that a kernel uses must live in that file.
+    The cached code is that of the kernel's own file as it is on disk: an edit of another file whose
+    constants or functions are compiled in goes unnoticed. So these live in that file, or the file
+    holds a digest of those it takes them from, MADE_WITH, which must be set anew when one of them
+    is edited (tests/test_kernel_cache.py compares).
     """
     try:
         return cast(Function, njit(nogil=True, cache=True)(function))

@@ -27,7 +27,8 @@ from nvc.nn.precision import has_matrix_units
 
 REPORT_SECONDS = 0.5
 FALL = 6.0  # dB under its best that a fit does not come back from, when it stays there
-FALLEN_REPORTS = 3
+FALLEN_REPORTS, FALLEN_SHARE = 3, 0.05  # reports in a row, share of the epochs
+CLEAR = 40.0  # dB; how far above this a fit has been says nothing
 COLLAPSE_STEPS = 300  # a shorter fit may well be no better than flat frames
 TOLERANCE = 0.01  # of the target, that a payload may be off it
 TRIMS = 4
@@ -102,7 +103,8 @@ class _Bookkeeping(lightning.Callback):
         self.first_epoch = 0
         self.spent = 0.0
         self.psnr_float_before = float("nan")
-        self.best, self.fallen = float("-inf"), 0
+        self.best = float("-inf")
+        self.fallen: list[int] = []  # epochs reported since
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:
         self.first_epoch = module.current_epoch
@@ -131,9 +133,10 @@ class _Bookkeeping(lightning.Callback):
                 f"the fit diverged in epoch {done} of group {self.group}: the loss is not a "
                 "number; try a lower --lr or another --seed"
             )
-        self.best = max(self.best, psnr)
-        self.fallen = self.fallen + 1 if psnr < self.best - FALL else 0
-        if self.fallen == FALLEN_REPORTS and done <= module.quantise_epoch:
+        self.best = max(self.best, min(psnr, CLEAR))
+        self.fallen = [*self.fallen, done] if psnr < self.best - FALL else []
+        down = self.fallen and done - self.fallen[0] >= FALLEN_SHARE * module.epochs
+        if down and len(self.fallen) >= FALLEN_REPORTS and done <= module.quantise_epoch:
             raise NvcError(
                 f"the fit collapsed by epoch {done} of group {self.group}: {psnr:.1f} dB after "
                 f"{self.best:.1f}; try a lower --lr, and matrix_lr in a recipe, or another --seed"
@@ -173,11 +176,17 @@ class _Bookkeeping(lightning.Callback):
         temporary.replace(checkpoint)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"psnr_float_before": self.psnr_float_before, "spent": self._seconds()}
+        return {
+            "psnr_float_before": self.psnr_float_before,
+            "spent": self._seconds(),
+            "best": self.best,
+            "fallen": self.fallen,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.psnr_float_before = state_dict["psnr_float_before"]
         self.spent = state_dict["spent"]
+        self.best, self.fallen = state_dict["best"], list(state_dict["fallen"])
 
     def _seconds(self) -> float:
         return self.spent + time.monotonic() - self.started

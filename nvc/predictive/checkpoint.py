@@ -42,6 +42,9 @@ def load_network(path: Path) -> PredictiveNetwork:
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: cannot read these weights ({error})") from error
+    broken = sorted(name for name, value in state.items() if not bool(value.isfinite().all()))
+    if broken:
+        raise InputError(f"{path}: {broken[0]} holds numbers that are not finite")
     network = PredictiveNetwork(config)
     for name, value in network.state_dict().items():
         if name.endswith("contexts.codes"):

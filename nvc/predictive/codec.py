@@ -175,7 +175,7 @@ class PredictiveCodec:
         info.frame_count, where it is known, says how many were lost at the end. layers: decode only
         that many of the coarsest. lanes: GOPs to decode side by side, whose units are read ahead;
         where units are lost, one after another from there on. precision: of the mean path
-        (nvc.predictive.row_coder). Raises StreamError for units that are there but cannot be read.
+        (nvc.nn.precision). Raises StreamError for units that are there but cannot be read.
         """
         dtype = network_dtype(precision)
 

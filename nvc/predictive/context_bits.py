@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from nvc.predictive.contexts import CODE_UNIT, Contexts
-from nvc.predictive.scales import INDEX_MAX, checkerboard, coded, rounded
+from nvc.predictive.scales import INDEX_MAX, SKIP_BELOW, checkerboard, coded, rounded
 from nvc.predictive.symbol_kernels import ACTIVITIES, FIRST_MORE, FIRST_UNARY, INDICES, UNARY
 
 COSTED = 31  # magnitudes above cost as much as this one, and two bits an octave
+_ROUNDED = 3.5  # mean of what is lost over the eighth
 _BOUNDS = (4, 20, 60, 140, 300)  # of the classes of activity, in 64ths of a magnitude
 
 
@@ -41,7 +42,9 @@ class ContextBits:
         activity = activity_class(k * coded(index))
         mask = checkerboard(*k.shape[1:], k.device)
         context = (self.form * 2 + (1 - mask).long()) * ACTIVITIES + activity
-        return context * INDICES + rounded(index.detach()).long()
+        # A place that is skipped and asks for a symbol pays as the first that is not.
+        table = rounded(index.detach()).clamp(min=SKIP_BELOW).long()
+        return context * INDICES + table
 
     def bits(self, index: Tensor, symbols: Tensor, k: Tensor) -> Tensor:
         """Bits (B, C, h, w) float32 of symbols under an unrounded index; k as in `rows`.
@@ -83,12 +86,21 @@ def code_lengths(codes: Tensor) -> Tensor:
 def activity_class(k: Tensor) -> Tensor:
     """Class 0..5 of what was coded at each place in the channels before, int64; k (B, C, h, w).
 
-    The sums of symbol_kernels in real numbers, so that a few places fall into the class beside.
+    The sums of symbol_kernels in real numbers, so that a few places in a thousand fall into the
+    class beside. There an eighth is rounded down: a sum is larger by half of what is lost, and a
+    place that had a symbol once stays out of class 0.
     """
     weights, bounds = _memory(k.shape[1], k.device)
     sizes = k.detach().abs().clamp(max=3).float()
-    sums = torch.einsum("ij,bjhw->bihw", weights, sizes).contiguous()
-    return torch.bucketize(sums, bounds)
+    with torch.autocast(k.device.type, enabled=False):
+        sums = torch.einsum("ij,bjhw->bihw", weights, sizes).contiguous()
+    own = (sizes > 0).float()
+    before = torch.empty_like(own)
+    for parity in range(2):
+        part = own[:, parity::2]
+        before[:, parity::2] = part.cumsum(1) - part
+    before = before.clamp(max=1)
+    return torch.maximum(torch.bucketize(sums + _ROUNDED * before, bounds), before.long())
 
 
 @lru_cache(maxsize=16)
@@ -115,13 +127,12 @@ class _Bits(torch.autograd.Function):
         flat, width = costs.view(-1), COSTED + 1
         table = row % INDICES
         near = row * width + code
-        above = flat[near + width * (table < INDEX_MAX).long()]
-        slope = (above - flat[near - width * (table > 0).long()]) / 2
+        up, down = (table < INDEX_MAX).long(), (table > SKIP_BELOW).long()
+        slope = (flat[near + width * up] - flat[near - width * down]) / (up + down)
         larger = flat[near + (code < COSTED).long()]
         growth = (larger - flat[near - (code > 0).long()]) / 2 * (code > 0)
         ctx.save_for_backward(slope, growth * symbols.sign())
-        # A table between two: the index is near the row's own.
-        bits = flat[near] + slope * (index - table)
+        bits = flat[near] + slope * (index - table).clamp(-0.5, 0.5)  # of a table between two
         return bits + 2 * torch.log2((size / COSTED).clamp(min=1))
 
     @staticmethod

@@ -13,9 +13,7 @@ import numpy as np
 from nvc.entropy.adaptive_kernels import HALF, get, get_adaptive, put, put_adaptive
 from nvc.entropy.jit import inlined, kernel
 
-# Compiled code is cached by the text of this file alone: whoever edits adaptive_kernels.py must
-# come here and set this to its new digest (a test compares), which makes the cache anew.
-ADAPTIVE_KERNELS = "016132193597dc50"
+MADE_WITH = "016132193597dc50"  # see nvc.entropy.jit
 
 # Here, not imported: see the note in nvc.entropy.jit on constants. A test compares.
 SKIP_BELOW = 4  # of nvc.predictive.scales
@@ -175,8 +173,10 @@ def encode_half(coder, digits, model, residual, mean, index, price, step, weight
                 if half:
                     value -= mean[c, y, x]
                 value /= unit
-                symbol = min(max(np.rint(value), np.float32(-LARGEST)), np.float32(LARGEST))
-                size = np.int64(abs(symbol))
+                rounded = np.rint(abs(value))
+                if not rounded <= np.float32(LARGEST):  # nor is a value that is no number
+                    rounded = np.float32(LARGEST)
+                size = np.int64(rounded)
                 if 0 < size <= _COSTED:
                     beside = np.float32(2) * (abs(value) - np.float32(size)) + np.float32(1)
                     if _saved(model, context, table, size) > prices[x] * worth * beside:
@@ -186,9 +186,9 @@ def encode_half(coder, digits, model, residual, mean, index, price, step, weight
                 put_adaptive(coder, digits, model, context, np.int64(size > 0))
                 if size == 0:
                     continue
-                row[x] = -size if symbol < 0 else size
+                row[x] = -size if value < 0 else size
                 sums[x >> _ONE] += _added(size)
-                put(coder, digits, HALF, np.int64(symbol < 0))
+                put(coder, digits, HALF, np.int64(value < 0))
                 put_adaptive(coder, digits, model, _MORE + context, np.int64(size > 1))
                 if size > 1:
                     _write_more(coder, digits, model, table, size)
