@@ -15,8 +15,9 @@ from predictive_weights import tiny_network, write_weights
 
 from nvc.entropy.adaptive_kernels import CODER_SIZE, finish_writing, start_reading, start_writing
 from nvc.entropy.tables import gaussian_tables
+from nvc.errors import InputError
 from nvc.predictive import scales, symbol_kernels
-from nvc.predictive.checkpoint import load_network
+from nvc.predictive.checkpoint import load_network, save_network
 from nvc.predictive.codec import EncodeOptions, encode_frames
 from nvc.predictive.contexts import (
     CODE_LIMIT,
@@ -245,3 +246,30 @@ def test_the_tool_refuses_in_one_line(
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1
     assert not out.exists()
+
+
+def test_a_value_that_is_no_number_is_written_as_some_symbol() -> None:
+    """Of a network that diverged: it is counted and read back, and nothing outside is touched."""
+    wanted = np.full((1, 2, 4), np.nan, np.float32)
+    index, made = np.full(wanted.shape, 20, np.uint8), np.zeros(wanted.shape, np.int32)
+    coder, model = np.zeros(CODER_SIZE, np.int64), symbol_contexts(1).model(0)
+    digits = np.empty(BYTES_PER_SYMBOL * made.size + 256, np.uint16)
+    price, unit = np.ones((2, 4), np.float32), np.ones(1, np.float32)
+    counts, used = np.zeros((CONTEXTS, 2), np.int64), model.copy()
+    start_writing(coder)
+    for half in range(2):
+        mean = np.zeros_like(wanted)
+        encode_half(coder, digits, used, wanted, mean, index, price, unit, unit, half, made, counts)
+    payload = finish_writing(coder, digits).tobytes()
+    decoded = read(payload, index, model)
+    assert decoded is not None and np.array_equal(decoded, made)
+    assert np.abs(made).min() > 0 and counts[:FIRST_MORE].sum() == made.size
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    network = tiny_network()
+    with torch.no_grad():
+        network.levels[0].fine_in.weight[0, 0] = torch.nan
+    save_network(network, tmp_path / "broken.safetensors")
+    with pytest.raises(InputError, match=r"levels.0.fine_in.weight holds numbers that are not fin"):
+        load_network(tmp_path / "broken.safetensors")

@@ -36,15 +36,14 @@ class PredictiveModule(lightning.LightningModule):
 
     size, reference, finest: the configuration (nvc.predictive.config.size_config); lr: peak rate of
     AdamW; matrix_lr: of Muon, which steps the 1x1 products (0: AdamW steps everything); warmup:
-    steps; decay: share of the run over which the
-    rates fall to floor times their peak; aux: weight of the distortion of each coarser scale;
-    reset_rate: share of frames whose past statistics are withheld; drop_rate: share of inter frames
-    whose finest symbols are lost; ema: decay of the averaged weights; clip: largest norm of the
-    gradient; intra_gain, qp_cycle: QPs of intra and P frames of a sequence without B frames,
-    relative to that of the batch, as the encoder sets them (nvc.predictive.codec), the cycle from
-    a random place; with B frames, the ranges intra_range, anchor_range and b_ranges (by depth),
-    about what looking ahead makes of them; weights: a shipped name or a .safetensors path to go
-    on from.
+    steps; decay: share of the run over which the rates fall to floor times their peak; aux: weight
+    of the distortion of each coarser scale; reset_rate: share of frames whose past statistics are
+    withheld; drop_rate: share of inter frames whose finest symbols are lost; ema: decay of the
+    averaged weights; clip: largest norm of the gradient; intra_gain, qp_cycle: QPs of intra and P
+    frames of a sequence without B frames, relative to that of the batch, as the encoder sets them
+    (nvc.predictive.codec), the cycle from a random place; with B frames, the ranges intra_range,
+    anchor_range and b_ranges (by depth), about what looking ahead makes of them; weights: a shipped
+    name or a .safetensors path to go on from.
     """
 
     def __init__(

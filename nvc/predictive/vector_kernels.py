@@ -28,7 +28,7 @@ BAD_VECTOR = (
     -1
 )  # returned by `read` for a vector beyond the limit, BAD_START for no payload's start
 BAD_START = -2
-BYTES_PER_BLOCK = 32  # no vector takes more
+BYTES_PER_BLOCK = 64  # no vector takes more, should every bit of it cost 12
 
 _UNARY = 14  # steps of a difference before the Exp-Golomb escape
 _PREFIX = 16  # leading zeros an escape may have
