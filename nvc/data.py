@@ -8,10 +8,13 @@ puts their frames in coding order and searches their motion (some 2 ms a frame o
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import lightning
 import numpy as np
@@ -21,6 +24,8 @@ from torch.utils.data import DataLoader, IterableDataset
 from nvc.errors import InputError
 from nvc.nn.blocks import QP_COUNT
 from nvc.predictive.bidirectional import direct_fields, search_pair
+from nvc.predictive.codec import EncodeOptions, decide
+from nvc.predictive.lookahead import AHEAD, CELL, link
 from nvc.predictive.motion_search import search_motion
 from nvc.predictive.sequence import motion_weight
 from nvc.predictive.structure import Place, coding_order
@@ -28,6 +33,7 @@ from nvc.video.reader import VideoReader
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".y4m", ".avi")
 _ALIGN = 16
+JITTER = 2  # QPs, so that networks know anchors of other QPs than those of the encoder's plan
 
 
 @dataclass(frozen=True)
@@ -67,13 +73,15 @@ class Stage:
         coding_order(self.frames, self.bframes)  # says which bframes are allowed
 
 
-def prepare_clip(path: Path, cache: Path) -> Path:
+def prepare_clip(path: Path, cache: Path, *, halve: bool = False) -> Path:
     """Decode a clip into `cache`; does nothing when that is done already.
 
-    Only 8-bit 4:2:0 is taken, cropped at the lower right to multiples of 16. Raises InputError.
+    Only 8-bit 4:2:0 is taken, cropped at the lower right to multiples of 16. halve: at half the
+    size, by means of 2x2 samples. Raises InputError.
     """
     stamp = f"{path.resolve()}:{path.stat().st_size}:{path.stat().st_mtime_ns}"
-    target = cache / f"{path.stem}-{hashlib.sha256(stamp.encode()).hexdigest()[:12]}"
+    name = f"{path.stem}-{hashlib.sha256(stamp.encode()).hexdigest()[:12]}"
+    target = cache / (f"{name}-half" if halve else name)
     if target.exists():
         return target
     planes: list[list[np.ndarray]] = [[], [], []]
@@ -83,11 +91,13 @@ def prepare_clip(path: Path, cache: Path) -> Path:
             raise InputError(
                 f"{path}: training takes 8-bit 4:2:0 clips, not {info.bit_depth}-bit {info.chroma}"
             )
-        height, width = info.height // _ALIGN * _ALIGN, info.width // _ALIGN * _ALIGN
+        unit = _ALIGN * 2 if halve else _ALIGN
+        height, width = info.height // unit * unit, info.width // unit * unit
         for frame in reader:
             for number, plane in enumerate(frame.planes):
                 shift = int(number > 0)
-                planes[number].append(plane.numpy()[: height >> shift, : width >> shift].copy())
+                part = plane.numpy()[: height >> shift, : width >> shift]
+                planes[number].append(_halved(part) if halve else part.copy())
     if len(planes[0]) < 2:
         raise InputError(f"{path}: a training clip needs at least 2 frames")
     part = target.with_suffix(".part")
@@ -97,6 +107,12 @@ def prepare_clip(path: Path, cache: Path) -> Path:
         np.save(part / f"{name}.npy", np.stack(frames))
     part.rename(target)
     return target
+
+
+def _halved(plane: np.ndarray) -> np.ndarray:
+    """Means of 2x2 samples, rounded: (H, W) uint8 -> (H / 2, W / 2)."""
+    cells = plane.reshape(plane.shape[0] // 2, 2, plane.shape[1] // 2, 2)
+    return ((cells.sum(axis=(1, 3), dtype=np.uint16) + 2) // 4).astype(np.uint8)
 
 
 def load_clip(folder: Path) -> Clip:
@@ -112,7 +128,9 @@ class ClipBatches(IterableDataset):
     Yields, frames in coding order, planes (y, u, v): (T, B, 1, crop, crop) and halves, uint8;
     vectors (T, B, 2, crop/8, crop/8) int16 into the earlier reference and later_vectors into the
     later one, zeros where there is none; references (T, 2) int64, their places in coding order or
-    -1; depth (T,) int64, of a B frame in its pyramid; qp (B,) int64.
+    -1; depth (T,) int64, of a B frame in its pyramid; qp (B,) int64 of an encode, and what its
+    encoder would decide: qps (T, B) int64, anchors up to JITTER finer or coarser, and worth
+    (T, B, 1, crop/16, crop/16) float32, what an error of each place counts.
     """
 
     def __init__(
@@ -151,7 +169,11 @@ class ClipBatches(IterableDataset):
                 picked = rng.choice(len(fitting), size=stage.batch, p=weights)
                 qps = rng.integers(0, QP_COUNT, size=stage.batch)
                 cuts = [self._cut(fitting[p], stage, rng) for p in picked]
-                yield self._collate(cuts, qps, stage)
+                batch = self._collate(cuts, qps, stage)
+                anchors = (batch["depth"] == 0)[:, None]
+                apart = rng.integers(-JITTER, JITTER + 1, size=(stage.frames, stage.batch))
+                moved = batch["qps"] + anchors * torch.from_numpy(apart)
+                yield batch | {"qps": moved.clamp(0, QP_COUNT - 1)}
 
     @staticmethod
     def _cut(clip: Clip, stage: Stage, rng: np.random.Generator) -> list[np.ndarray]:
@@ -183,9 +205,13 @@ class ClipBatches(IterableDataset):
             torch.from_numpy(np.stack(parts, axis=1)[at])[:, :, None]
             for parts in zip(*cuts, strict=True)
         )
-        fields = [
-            motion_of(cut[0], order, motion_weight(int(qp)))
+        decided = [
+            decisions(cut[0], order, int(qp), stage.bframes)
             for cut, qp in zip(cuts, qps, strict=True)
+        ]
+        fields = [
+            motion_of(cut[0], order, [motion_weight(int(qp)) for qp in each.clamp(0, QP_COUNT - 1)])
+            for cut, (each, _) in zip(cuts, decided, strict=True)
         ]
         earlier, later = (
             torch.from_numpy(np.stack(parts, axis=1).astype(np.int16))  # (T, B, H/8, W/8, 2)
@@ -203,16 +229,40 @@ class ClipBatches(IterableDataset):
             "references": torch.tensor(references),
             "depth": torch.tensor([place.depth for place in order]),
             "qp": torch.from_numpy(qps),
+            "qps": torch.stack([each for each, _ in decided], dim=1),
+            "worth": torch.stack([worth for _, worth in decided], dim=1),
         }
 
 
+def decisions(
+    luma: np.ndarray, order: Sequence[Place], qp: int, bframes: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What an encode at `qp` that looks ahead decides of a sequence (T, H, W) uint8, a whole GOP.
+
+    QPs (T,) int64 in coding order, which may lie out of range, and what an error of each place
+    counts, (T, 1, H/16, W/16).
+    """
+    size = (luma.shape[1], luma.shape[2])
+    halves = [_halved(picture) for picture in luma]
+    links = [link(current, before) for before, current in pairwise(halves)]
+    options = EncodeOptions(qp=qp, gop=len(luma), bframes=bframes)
+    plain = torch.ones(1, 1, size[0] // CELL, size[1] // CELL)
+    qps, worths = [], []
+    for place in order:
+        following = links[place.number : place.number + AHEAD]
+        found, worth = decide(options, place, qp, following, size)
+        qps.append(found)
+        worths.append(plain if worth is None else worth)
+    return torch.tensor(qps), torch.cat(worths)
+
+
 def motion_of(
-    luma: np.ndarray, order: Sequence[Place], weight: float
+    luma: np.ndarray, order: Sequence[Place], weights: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fields of a sequence of originals (T, H, W) uint8 in coding order, as the encoder searches.
 
     Two arrays (T, H/8, W/8, 2) int32, into the earlier and into the later reference of each frame;
-    zeros where there is none. weight: cost of a bit, as in search_motion.
+    zeros where there is none. weights: cost of a bit in each frame, as in search_motion.
     """
     shape = (len(order), luma.shape[1] // 8, luma.shape[2] // 8, 2)
     earlier, later = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
@@ -221,7 +271,7 @@ def motion_of(
     for position, place in enumerate(order):
         if place.earlier is None:
             continue
-        current, before = frames[place.number], frames[place.earlier]
+        current, before, weight = frames[place.number], frames[place.earlier], weights[position]
         if place.later is None:
             earlier[position] = search_motion(current, before, weight=weight)
             continue
@@ -243,7 +293,10 @@ class ClipDataModule(lightning.LightningDataModule):
     """Clips of a folder, split into training and validation by scene.
 
     folder: where the clips are; cache: where prepared clips go; stages: the schedule;
-    validation_scenes: clips whose names start with one of these are kept out of training.
+    validation_scenes: clips whose names start with one of these are kept out of training; halves:
+    train on every clip at half its size too, where the schedule's crops fit: small videos are
+    sharper than the clips, which were made smaller once already; background: make batches in a
+    process of their own, where one can be forked: their motion takes a quarter of a step of size S.
     """
 
     def __init__(
@@ -253,8 +306,12 @@ class ClipDataModule(lightning.LightningDataModule):
         cache: str = "~/.cache/nvc/clips",
         validation_scenes: tuple[str, ...] = (),
         seed: int = 0,
+        halves: bool = False,
+        background: bool = False,
     ) -> None:
         super().__init__()
+        self.halves = halves
+        self.background = background and "fork" in multiprocessing.get_all_start_methods()
         self.folder = Path(folder).expanduser()
         self.cache = Path(cache).expanduser()
         self.stages = stages
@@ -265,13 +322,16 @@ class ClipDataModule(lightning.LightningDataModule):
 
     def prepare_data(self) -> None:
         for path in self._paths():
-            prepare_clip(path, self.cache)
+            for halve in (False, True)[: 1 + self.halves]:
+                prepare_clip(path, self.cache, halve=halve)
 
     def setup(self, stage: str) -> None:
         for path in self._paths():
             clip = load_clip(prepare_clip(path, self.cache))
             held_out = path.stem.startswith(self.validation_scenes)
             (self.validation if held_out else self.training).append(clip)
+            if self.halves and not held_out:
+                self.training.append(load_clip(prepare_clip(path, self.cache, halve=True)))
         if not self.training:
             raise InputError(f"{self.folder}: every clip is kept for validation")
 
@@ -279,7 +339,11 @@ class ClipDataModule(lightning.LightningDataModule):
         start = self.trainer.global_step if self.trainer else 0
         rank = self.trainer.global_rank if self.trainer else 0
         batches = ClipBatches(self.training, self.stages, seed=self.seed, start=start, rank=rank)
-        return DataLoader(batches, batch_size=None, pin_memory=torch.cuda.is_available())
+        apart: dict[str, Any] = {}
+        if self.background:  # forked, since a new process would get copies of the mapped planes
+            apart = {"num_workers": 1, "prefetch_factor": 4, "multiprocessing_context": "fork"}
+        pinned = torch.cuda.is_available()
+        return DataLoader(batches, batch_size=None, pin_memory=pinned, **apart)
 
     def _paths(self) -> list[Path]:
         if not self.folder.is_dir():

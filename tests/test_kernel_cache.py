@@ -17,6 +17,7 @@ KERNELS = (
     "entropy/adaptive_kernels.py",
     "entropy/kernels.py",
     "nn/fused.py",
+    "predictive/choice_kernels.py",
     "predictive/coarse_search.py",
     "predictive/index_kernels.py",
     "predictive/motion_search.py",

@@ -12,11 +12,14 @@ import yaml
 from clips import write_clip
 
 from nvc.cli import main
-from nvc.data import ClipBatches, Stage, load_clip, prepare_clip
+from nvc.data import ClipBatches, ClipDataModule, Stage, decisions, load_clip, prepare_clip
 from nvc.errors import InputError
 from nvc.predictive.checkpoint import load_network
+from nvc.predictive.codec import DEPTH_OFFSETS
 from nvc.predictive.contexts import symbol_contexts
+from nvc.predictive.module import OVERHEAD, PredictiveModule
 from nvc.predictive.motion import compensate
+from nvc.predictive.structure import coding_order
 from nvc.predictive.validation import measure_sequence
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -71,6 +74,82 @@ def test_batches_with_b_frames_come_in_coding_order(clips: Path, tmp_path: Path)
         inside = (slice(None), slice(None), slice(24, -24), slice(24, -24))
         one = (luma[earlier] - luma[place])[inside].square().mean()
         assert ((first + second) / 2 - luma[place])[inside].square().mean() < 0.5 * one
+
+
+def test_a_batch_holds_what_the_encoder_would_decide(tmp_path: Path) -> None:
+    """QPs by kind and depth; of what stays as it is, the first frame is worth the more."""
+    still = np.tile(np.random.default_rng(2).integers(0, 255, (16, 16), np.uint8), (1, 8, 8))
+    still = np.repeat(still, 9, axis=0)
+    moving = np.random.default_rng(3).integers(0, 255, still.shape).astype(np.uint8)
+    luma = np.concatenate((still[:, :, :64], moving[:, :, 64:]), axis=2)
+    order = coding_order(9, 3)
+    qps, worth = decisions(luma, order, 20, 3)
+    by_number = dict(zip([place.number for place in order], qps.tolist(), strict=True))
+    assert worth.shape == (9, 1, 8, 8)
+    assert by_number[2] - 20 == DEPTH_OFFSETS[0] and by_number[1] - 20 == DEPTH_OFFSETS[1]
+    assert by_number[0] < by_number[4] < by_number[8]
+    first = worth[0, 0]
+    assert first[1:-1, 1:3].min() > 2 * first[1:-1, 5:7].max()
+    whole, _ = decisions(still, order, 20, 3)
+    assert int(whole[0]) < by_number[0]
+
+
+def test_batches_made_in_the_background_are_the_same(clips: Path, tmp_path: Path) -> None:
+    found = []
+    for background in (False, True):
+        data = ClipDataModule(
+            str(clips),
+            [Stage(steps=3, frames=3, crop=64, batch=2)],
+            cache=str(tmp_path / "cache"),
+            halves=True,
+            background=background,
+        )
+        data.prepare_data()
+        data.setup("fit")
+        found.append([*data.train_dataloader()])
+    sizes = {clip.size for clip in data.training}
+    assert sizes == {(128, 144), (64, 64)}  # whole clips, and these at half the size
+    for here, there in zip(*found, strict=True):
+        assert here.keys() == there.keys()
+        assert all(torch.equal(here[name], there[name]) for name in here)
+
+
+def test_halves_are_means_of_four_samples(clips: Path, tmp_path: Path) -> None:
+    whole, half = (
+        load_clip(prepare_clip(clips / "pan_00.mkv", tmp_path / "cache", halve=halve))
+        for halve in (False, True)
+    )
+    for large, small in zip(whole.planes, half.planes, strict=True):
+        rows, columns = small.shape[1:]
+        cells = large[:, : 2 * rows, : 2 * columns].reshape(-1, rows, 2, columns, 2)
+        assert np.abs(cells.mean((2, 4)) - small).max() <= 0.5
+
+
+def test_the_loss_goes_by_shares_of_rate_and_error() -> None:
+    """A tenth of the bits is worth the same at any rate, and so is a tenth of the error."""
+    module = PredictiveModule(size="tiny")
+    bits, errors = torch.tensor([[0.05, 0.5]]), torch.full((3, 2), 1e-4)
+    errors[:, 1] = 1e-5
+    bits.requires_grad_(), errors.requires_grad_()
+    coarse = torch.zeros(1, 2)
+    costs = [(torch.cat((bits / 10, bits)), errors, coarse)] * 3
+    qp = torch.tensor([40, 10])
+    rate, _, kappa, _ = module.shares(costs, qp)
+    module.objective(costs, qp).backward()
+    assert bits.grad is not None and errors.grad is not None
+    by_share = bits.grad[0] * bits[0].detach() * rate.detach() / (rate.detach() - OVERHEAD)
+    assert torch.allclose(by_share, torch.full((2,), 0.5), atol=1e-4)  # of a mean over two
+    assert torch.allclose((errors.grad * errors.detach()).sum(0), kappa / 2, rtol=0.15)
+
+
+def test_an_intra_frame_counts_for_the_frames_it_serves() -> None:
+    module = PredictiveModule(size="tiny", gop=33)
+    dear = (torch.full((2, 1), 1.0), torch.full((3, 1), 1e-4), torch.zeros(1, 1))
+    cheap = (torch.zeros(2, 1), *dear[1:])
+    qp = torch.tensor([30])
+    for frames in (5, 17, 33):
+        rate, *_ = module.shares([dear, *[cheap] * (frames - 1)], qp)
+        assert float(rate) == pytest.approx(2 / 33 + OVERHEAD, rel=1e-4)
 
 
 def test_clips_too_small_for_the_schedule_are_named(clips: Path, tmp_path: Path) -> None:

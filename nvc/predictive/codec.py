@@ -263,7 +263,7 @@ def encode_frames(
         source = planes(frame)
         group = _group(place)
         wanted = control.qp(group)
-        qp, worth = _decide(options, place, wanted, links, encoder.coder.size)
+        qp, worth = decide(options, place, wanted, links, encoder.coder.size)
         qp, *others = (
             min(max(qp + trial, 0), QP_COUNT - 1) for trial in (0, *TRIALS[options.effort])
         )
@@ -307,16 +307,26 @@ def _group(place: Place) -> int:
     return 0 if place.earlier is None else 1 + place.depth
 
 
-def _decide(
+def stretched(qp: int) -> int:
+    """What a QP of an encode with B frames counts for."""
+    return qp + round(STRETCH * max(0, qp - _MIDDLE) / (QP_COUNT - 1 - _MIDDLE))
+
+
+def decide(
     options: EncodeOptions,
     place: Place,
     qp: int,
     links: list[Link] | None,
     size: tuple[int, int],
 ) -> tuple[int, torch.Tensor | None]:
-    """QP of a frame where the encode is at `qp`, and what its places are worth."""
+    """QP of a frame where the encode is at `qp`, and what its places are worth.
+
+    links: of the frames that follow it in its GOP (nvc.predictive.lookahead), None where none is
+    looked at; size: padded height and width. The QP may lie out of range; the worth is as in
+    lookahead.plan, None where all places are worth the same.
+    """
     if options.bframes:
-        qp += round(STRETCH * max(0, qp - _MIDDLE) / (QP_COUNT - 1 - _MIDDLE))
+        qp = stretched(qp)
     if place.later is not None:
         return qp + DEPTH_OFFSETS[place.depth - 1], None
     change, worth = 0.0, None

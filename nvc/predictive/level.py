@@ -19,14 +19,14 @@ from torch import Tensor, nn
 
 from nvc.nn.blocks import FRAME_FORMS, KNOT_COUNT, QP_COUNT, Pointwise, QpGain, QpTable, stack
 from nvc.nn.planes import LUMA_CHANNELS, PACKED_CHANNELS
+from nvc.predictive.choice import choose_symbols
 from nvc.predictive.config import LevelConfig
 from nvc.predictive.context_bits import ContextBits
 from nvc.predictive.contexts import symbol_contexts
-from nvc.predictive.rounding import CHROMA_WORTH, PRICES, choose
+from nvc.predictive.rounding import CHROMA_WORTH, PRICES
 from nvc.predictive.scales import (
     ScaleNet,
     checkerboard,
-    coded,
     first_half_codes,
     magnitude_code,
 )
@@ -198,44 +198,38 @@ class Level(nn.Module):
         return self.scales.index(shared, first, qp, history.past_qp, history.kind, step=step)
 
     def quantise(
-        self, residual: Tensor, history: History, qp: Tensor, form: Tensor
+        self,
+        residual: Tensor,
+        history: History,
+        qp: Tensor,
+        form: Tensor,
+        worth: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Training pass of the two-step quantiser, with the encoder's choice of symbols.
 
-        Returns the decoded residual (straight-through), the symbols k, and their bits: none where a
-        zero is skipped; a skipped place that asks for a symbol pays as if it were coded, so that it
-        may leave the skip.
+        worth: what an error of each place counts, (B, 1, any grid), 1 on average.
+        Returns the decoded residual, the symbols k, and their bits, all (B, latent, h, w), with the
+        gradients of nvc.predictive.choice.
         """
         step = self.step(qp, form)
         mask = checkerboard(*residual.shape[1:], residual.device)
         residual = residual.float()
         shared = self.scales.prepare(history.past, history.average, history.coarse, history.motion)
-        price = (PRICES[self.config.shrink] * qp_lambda(qp))[:, None, None, None]
-        price = price * self.error_weights[:, None, None] * step.detach().square()
+        price = (PRICES[self.config.shrink] * qp_lambda(qp))[:, None]
+        price = price * self.error_weights * step.detach().flatten(1).square()  # (B, latent)
+        if worth is None:
+            worth = price.new_ones(len(price), 1, 1, 1)
+        worth = F.interpolate(worth, residual.shape[-2:], mode="area")[:, 0]
         bits = ContextBits(self.contexts, form)
 
-        index = self.index(shared, None, history, qp, step=0) * mask
-        first = _chosen(residual / step * mask, index, price, bits)
-        k_first = first * coded(index)
-        mean = self.second_mean(k_first * step, mask)
-        known = first_half_codes(magnitude_code(k_first), mask)
-        index = index + self.index(shared, known, history, qp, step=1) * (1 - mask)
-        second = _chosen((residual - mean) / step * (1 - mask), index, price, bits)
-        k = k_first + second * coded(index)
-        asked = first + second
-        skipped = (1 - coded(index)) * (asked.detach() == 0)
-        return mean + k * step, k, bits.bits(index, asked, k) * (1 - skipped)
-
-
-def _chosen(unit: Tensor, index: Tensor, price: Tensor, bits: ContextBits) -> Tensor:
-    """The encoder's symbols with the gradient of the identity; price: bits for a squared step.
-
-    What was coded before a symbol is what was chosen there, so one more round settles it.
-    """
-    k = unit.detach().round()
-    for _ in range(2):
-        k = choose(unit, bits.costs, bits.rows(index, k), price)
-    return unit + (k - unit).detach()
+        index = self.index(shared, None, history, qp, step=0)
+        first, spent = choose_symbols(bits, residual / step, index, price, worth, 0)
+        mean = self.second_mean(first * step, mask)
+        known = first_half_codes(magnitude_code(first), mask)
+        index = self.index(shared, known, history, qp, step=1)
+        second, more = choose_symbols(bits, (residual - mean) / step, index, price, worth, 1)
+        k = first + second
+        return mean + k * step, k, spent + more
 
 
 def _start_steps(config: LevelConfig) -> Tensor:

@@ -1,11 +1,16 @@
 """Training of the predictive network: a LightningModule over short sequences.
 
-    L = mean over frames of (bits / pixel + lambda(QP) * D) * sqrt(256 / lambda)
+    for a sequence:   d ln R + kappa d E
 
-with D = (6 MSE_Y + w MSE_U + w MSE_V) / 8 of the full picture, w = CHROMA_WORTH (rounding.py), plus
-a small share for every coarser scale, so that these stay pictures. Bits and distortion are of the
-symbols the encoder would choose, straight-through, and bits are those of their contexts, which
-RealBytes counts anew now and then. Every sample of a batch has its own QP.
+with R its bits a pixel, E = (6 ln MSE_Y + ln MSE_U + ln MSE_V) / 8, both means over frames: rates
+and errors count by their shares, as they do in a BD-rate over PSNR, so that every sequence and rate
+weighs the same. kappa is what a share of error is worth in shares of rate where the encoder works:
+lambda of the sequence's QP times its error over its rate. All frames share it, and what an error
+costs the frames that refer to it comes through these. An intra frame is followed by more frames in
+a file than here, so its rate and error count as much less. A small share of the errors of coarser
+scales keeps these pictures. Symbols are those the encoder would choose, with the gradients of
+nvc.predictive.choice, and bits those of their contexts, which RealBytes counts anew now and then.
+Every sample of a batch has its own QP; those of its frames are what the encoder would decide.
 """
 
 from __future__ import annotations
@@ -19,14 +24,18 @@ from torch import Tensor
 
 from nvc.nn.blocks import QP_COUNT
 from nvc.nn.optimisers import MuonAndAdam
-from nvc.nn.planes import LUMA_CHANNELS, pack_planes, shrink_planes
+from nvc.nn.planes import CHROMA_GAIN, LUMA_CHANNELS, LUMA_GAIN, pack_planes, shrink_planes
 from nvc.predictive.checkpoint import load_network
+from nvc.predictive.codec import stretched
 from nvc.predictive.config import ReferenceForm, size_config
 from nvc.predictive.level import qp_lambda
 from nvc.predictive.network import FrameResult, PredictiveNetwork, block_transform
 from nvc.predictive.rounding import CHROMA_WORTH
 from nvc.weights import by_name
 
+# Bits a pixel that a frame has beside its symbols: units and motion, as in a frame of 352x288.
+OVERHEAD = 0.008
+_ROUNDING = 1 / (12 * 255**2)  # squared error of rounding to 8 bits: no MSE of a file is less
 _SLOW = (".transform.", ".inverse.")  # orthonormal at the start: small steps keep them useful
 _FAST = (".bias_out.",)  # in table indices, tens of units wide
 
@@ -39,11 +48,9 @@ class PredictiveModule(lightning.LightningModule):
     steps; decay: share of the run over which the rates fall to floor times their peak; aux: weight
     of the distortion of each coarser scale; reset_rate: share of frames whose past statistics are
     withheld; drop_rate: share of inter frames whose finest symbols are lost; ema: decay of the
-    averaged weights; clip: largest norm of the gradient; intra_gain, qp_cycle: QPs of intra and P
-    frames of a sequence without B frames, relative to that of the batch, as the encoder sets them
-    (nvc.predictive.codec), the cycle from a random place; with B frames, the ranges intra_range,
-    anchor_range and b_ranges (by depth), about what looking ahead makes of them; weights: a shipped
-    name or a .safetensors path to go on from.
+    averaged weights; clip: largest norm of the gradient; gop: frames an intra frame serves in an
+    encode; kappa_range: bounds of kappa; weights: a shipped name or a .safetensors path to go on
+    from.
     """
 
     def __init__(
@@ -57,15 +64,12 @@ class PredictiveModule(lightning.LightningModule):
         decay: float = 0.45,
         floor: float = 0.03,
         aux: tuple[float, ...] = (0.01, 0.02),
-        reset_rate: float = 0.1,
+        reset_rate: float = 0.05,
         drop_rate: float = 0.0,
         ema: float = 0.999,
         clip: float = 1.0,
-        intra_gain: int = 11,
-        qp_cycle: tuple[int, ...] = (-8, 3, 3, 3, 0, 3, 3, 3),
-        intra_range: tuple[int, int] = (-16, -6),
-        anchor_range: tuple[int, int] = (-12, 3),
-        b_ranges: tuple[tuple[int, int], ...] = ((1, 5), (5, 9), (7, 11)),
+        gop: int = 32,
+        kappa_range: tuple[float, float] = (0.6, 1.7),
         weights: str | None = None,
     ) -> None:
         super().__init__()
@@ -78,7 +82,7 @@ class PredictiveModule(lightning.LightningModule):
         self.average.load_state_dict(self.network.state_dict())
         self.started = weights is not None
         coarser = len(self.network.levels) - 1
-        self.aux = (*tuple(aux)[len(aux) - coarser :], 1.0)
+        self.aux = tuple(aux)[len(aux) - coarser :]
 
     def setup(self, stage: str) -> None:
         """Fresh weights begin as a transform coder fitted to the training clips."""
@@ -106,32 +110,15 @@ class PredictiveModule(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.started = True
 
-    def frame_qps(self, qp: Tensor, depth: Tensor) -> Tensor:
-        """QP of every frame, (T, B) int64, from those of the samples (B,) and depths (T,)."""
-        if not depth.any():
-            cycle = torch.tensor(self.hparams["qp_cycle"], device=qp.device)
-            place = torch.arange(len(depth), device=qp.device)[:, None]
-            start = torch.randint(len(cycle), (len(qp),), device=qp.device)
-            offsets = cycle[(place + start) % len(cycle)]
-            offsets[0] = -self.hparams["intra_gain"]
-        else:
-            kinds = [self.hparams["anchor_range"], *self.hparams["b_ranges"]]
-            low, high = torch.tensor(kinds, device=qp.device).unbind(1)
-            low, high = low[depth], high[depth]  # (T,)
-            low[0], high[0] = self.hparams["intra_range"]
-            part = torch.rand(len(depth), len(qp), device=qp.device)
-            offsets = low[:, None] + (part * (high - low + 1)[:, None]).floor().long()
-        return (qp + offsets).clamp(0, QP_COUNT - 1)
-
-    def sequence(self, batch: dict[str, Tensor], qps: Tensor) -> list[FrameResult]:
-        """Run the frames of a batch in coding order, the first one intra; qps (T, B)."""
+    def sequence(self, batch: dict[str, Tensor]) -> list[FrameResult]:
+        """Run the frames of a batch in coding order, the first one intra."""
         results: list[FrameResult] = []
         references = batch["references"].tolist()
         for number, source in enumerate(frames_of(batch)):
-            qp = qps[number]
+            qp, worth = batch["qps"][number], batch["worth"][number]
             earlier, later = references[number]
             if earlier < 0:
-                results.append(self.network(source, qp))
+                results.append(self.network(source, qp, worth=worth))
                 continue
             second = None
             if later >= 0:
@@ -152,43 +139,73 @@ class PredictiveModule(lightning.LightningModule):
                     second=second,
                     reset=reset,
                     drop_finest=drop,
+                    worth=worth,
                 )
             )
         return results
 
-    def costs(self, result: FrameResult) -> tuple[Tensor, Tensor]:
-        """Bits per pixel and distortion of each scale and sample: two tensors (levels, B)."""
+    def costs(self, result: FrameResult) -> tuple[Tensor, Tensor, Tensor]:
+        """Of a frame, bits a pixel of each scale (levels, B), squared errors of Y, U and V (3, B),
+        samples in [0, 1], and D = (6 Y + U + V) / 8 of the coarser scales (levels - 1, B).
+        """
         pixels = 64.0 * result.sources[-1].shape[-2] * result.sources[-1].shape[-1]
-        bits, errors = [], []
-        for number in range(len(result.sources)):
-            bits.append(result.bits[number].sum(dim=(1, 2, 3)) / pixels)
-            error = (result.pictures[number] - result.sources[number]).square()
-            area = 64.0 * error.shape[-2] * error.shape[-1]
-            error = torch.cat(
-                (error[:, :LUMA_CHANNELS], CHROMA_WORTH * error[:, LUMA_CHANNELS:]), 1
-            )
-            errors.append(error.sum(dim=(1, 2, 3)) / area)
-        return torch.stack(bits), torch.stack(errors)
+        bits = torch.stack([spent.sum(dim=(1, 2, 3)) / pixels for spent in result.bits])
+        apart = [
+            (picture - source).square()
+            for picture, source in zip(result.pictures, result.sources, strict=True)
+        ]
+        *coarse, finest = apart
+        luma = finest[:, :LUMA_CHANNELS].mean(dim=(1, 2, 3)) / LUMA_GAIN**2
+        chroma = (
+            finest[:, LUMA_CHANNELS:].unflatten(1, (2, -1)).mean(dim=(2, 3, 4)) / CHROMA_GAIN**2
+        )
+        errors = torch.stack((luma, *chroma.unbind(1)))
+        shown = [error.sum(dim=(1, 2, 3)) / (64.0 * error[0, 0].numel()) for error in coarse]
+        return bits, errors, torch.stack(shown) if shown else bits[:0]
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
-        qps = self.frame_qps(batch["qp"], batch["depth"])
-        aux = torch.tensor(self.aux, device=qps.device)[:, None]
-        loss = aux.new_zeros(())
-        results = self.sequence(batch, qps)
-        for number, result in enumerate(results):
-            lambdas = qp_lambda(qps[number])
-            bits, errors = self.costs(result)
-            cost = bits.sum(0) + lambdas * (errors * aux).sum(0)
-            loss = loss + (cost * (256 / lambdas).sqrt()).mean()
-            if number in (0, len(results) - 1):
-                kind = "intra" if number == 0 else "inter"
-                self.log(f"{kind}_bpp", bits.sum(0).mean())
-                self.log(f"{kind}_base_bpp", bits[:-1].sum(0).mean())
-                self.log(f"{kind}_psnr", -10 * torch.log10(errors[-1]).mean())
-                self.log(f"{kind}_base_psnr", -10 * torch.log10(errors[-2]).mean())
-        loss = loss / len(results)
+        qp = batch["qp"]
+        if batch["depth"].any():
+            spread = [stretched(value) for value in range(QP_COUNT)]
+            qp = torch.tensor(spread, device=qp.device)[qp]
+        results = self.sequence(batch)
+        costs = [self.costs(result) for result in results]
+        loss = self.objective(costs, qp)
+        for kind, (bits, errors, _) in (("intra", costs[0]), ("inter", costs[-1])):
+            self.log(f"{kind}_bpp", bits.sum(0).mean())
+            self.log(f"{kind}_base_bpp", bits[:-1].sum(0).mean())
+            self.log(f"{kind}_psnr", -10 * torch.log10(_mixed(errors, CHROMA_WORTH)).mean())
         self.log("loss", loss)
         return loss
+
+    def objective(self, costs: list[tuple[Tensor, Tensor, Tensor]], qp: Tensor) -> Tensor:
+        """The loss of sequences from the costs of their frames, the first one intra; qp (B,).
+
+        Its value says little, as rates are divided by themselves; its gradient is that of the
+        module text.
+        """
+        rate, share, kappa, coarse = self.shares(costs, qp)
+        return (rate / rate.detach() + kappa * share + coarse).mean()
+
+    def shares(
+        self, costs: list[tuple[Tensor, Tensor, Tensor]], qp: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """R, E and kappa of the module text, and what the coarser scales add, each (B,)."""
+        weight = torch.ones(len(costs), device=qp.device)
+        if len(costs) > 1:
+            weight[0] = min(1.0, (len(costs) - 1) / (self.hparams["gop"] - 1))
+        weight = weight / weight.sum()
+        bits, errors, coarse = (torch.stack(part) for part in zip(*costs, strict=True))
+        rate = torch.einsum("t,tlb->b", weight, bits) + OVERHEAD
+        plain = torch.einsum("t,tb->b", weight, _mixed(errors.transpose(0, 1), CHROMA_WORTH))
+        share = torch.einsum(
+            "t,tb->b", weight, _mixed((errors + _ROUNDING).log().transpose(0, 1), 1.0)
+        )
+        worth = qp_lambda(qp) / rate.detach()
+        kappa = (worth * plain.detach()).clamp(*self.hparams["kappa_range"])
+        aux = torch.tensor(self.aux, device=qp.device)
+        small = worth * torch.einsum("t,l,tlb->b", weight, aux, coarse)
+        return rate, share, kappa, small
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
         decay = min(self.hparams["ema"], (1 + self.global_step) / (10 + self.global_step))
@@ -232,6 +249,11 @@ class PredictiveModule(lightning.LightningModule):
 
     def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.hparams["clip"])
+
+
+def _mixed(planes: Tensor, chroma: float) -> Tensor:
+    """(6 Y + chroma (U + V)) / 8 of (3, ...)."""
+    return (6 * planes[0] + chroma * (planes[1] + planes[2])) / 8
 
 
 def frames_of(batch: dict[str, Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:

@@ -226,11 +226,13 @@ class PredictiveNetwork(nn.Module):
         second: Second | None = None,
         reset: Tensor | None = None,
         drop_finest: Tensor | None = None,
+        worth: Tensor | None = None,
     ) -> FrameResult:
         """Training pass over one frame; memory, vectors, second as in `run`.
 
         source: Y (B,1,H,W), U, V (B,1,H/2,W/2) in [0,1]; reset (B,) bool: statistics of the past
-        are not used; drop_finest (B,) bool: the symbols of the finest scale are lost.
+        are not used; drop_finest (B,) bool: the symbols of the finest scale are lost;
+        worth: what an error of each place counts, as Level.quantise has it.
         """
         kind = torch.full_like(qp, KIND_INTRA if memory is None else KIND_INTER)
         if second is not None:
@@ -245,7 +247,7 @@ class PredictiveNetwork(nn.Module):
             level = self.bank(memory is None)[number]
             sources.append(pack_planes(shrink_planes(source, level.config.shrink)))
             residual = level.analyse(sources[-1], given, qp, form)
-            residual, k, spent = level.quantise(residual, history, qp, form)
+            residual, k, spent = level.quantise(residual, history, qp, form, worth)
             bits.append(spent)
             if drop_finest is not None and number == len(self.levels) - 1:
                 keep = (~drop_finest).float().view(-1, 1, 1, 1)
