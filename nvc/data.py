@@ -8,10 +8,10 @@ puts their frames in coding order and searches their motion (some 2 ms a frame o
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from nvc.errors import InputError
 from nvc.nn.blocks import QP_COUNT
 from nvc.predictive.bidirectional import direct_fields, search_pair
-from nvc.predictive.codec import EncodeOptions, decide
+from nvc.predictive.codec import EncodeOptions, decide, stretched
 from nvc.predictive.lookahead import AHEAD, CELL, link
 from nvc.predictive.motion_search import search_motion
 from nvc.predictive.sequence import motion_weight
@@ -33,6 +33,7 @@ from nvc.video.reader import VideoReader
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".y4m", ".avi")
 _ALIGN = 16
+GOP = EncodeOptions.gop  # frames that an intra frame serves
 JITTER = 2  # QPs, so that networks know anchors of other QPs than those of the encoder's plan
 
 
@@ -122,15 +123,16 @@ def load_clip(folder: Path) -> Clip:
 
 
 class ClipBatches(IterableDataset):
-    """Endless batches of random sequences, following a schedule of stages.
+    """Batches of random sequences, following a schedule of stages.
 
     rank: which of several processes training together this is; each draws its own sequences.
     Yields, frames in coding order, planes (y, u, v): (T, B, 1, crop, crop) and halves, uint8;
     vectors (T, B, 2, crop/8, crop/8) int16 into the earlier reference and later_vectors into the
     later one, zeros where there is none; references (T, 2) int64, their places in coding order or
-    -1; depth (T,) int64, of a B frame in its pyramid; qp (B,) int64 of an encode, and what its
-    encoder would decide: qps (T, B) int64, anchors up to JITTER finer or coarser, and worth
-    (T, B, 1, crop/16, crop/16) float32, what an error of each place counts.
+    -1; depth (T,) int64, of a B frame in its pyramid; qp (B,) int64 of an encode, stretched where
+    there are B frames, and what its encoder would decide: qps (T, B) int64, anchors up to JITTER
+    finer or coarser, and worth (T, B, 1, crop/16, crop/16) float32, what an error of each place
+    counts. The batches end with the schedule. Raises InputError for clips that no stage fits.
     """
 
     def __init__(
@@ -147,21 +149,28 @@ class ClipBatches(IterableDataset):
         self.seed = seed
         self.start = start
         self.rank = rank
+        for stage in self.stages:
+            self._fitting(stage)  # in time, and not in another process
+
+    def _fitting(self, stage: Stage) -> list[Clip]:
+        """Clips that a stage can cut its sequences from. Raises InputError for none."""
+        fitting = [
+            clip
+            for clip in self.clips
+            if clip.frames >= stage.frames and min(clip.size) >= stage.crop
+        ]
+        if not fitting:
+            raise InputError(
+                f"no training clip has {stage.frames} frames of {stage.crop}x{stage.crop}"
+            )
+        return fitting
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         rng = np.random.default_rng((self.seed, self.start, self.rank))
         done = 0
         for stage in self.stages:
             done += stage.steps
-            fitting = [
-                clip
-                for clip in self.clips
-                if clip.frames >= stage.frames and min(clip.size) >= stage.crop
-            ]
-            if not fitting:
-                raise InputError(
-                    f"no training clip has {stage.frames} frames of {stage.crop}x{stage.crop}"
-                )
+            fitting = self._fitting(stage)
             weights = np.array([clip.frames * np.sqrt(np.prod(clip.size)) for clip in fitting])
             weights /= weights.sum()
             while self.start < done:
@@ -169,7 +178,8 @@ class ClipBatches(IterableDataset):
                 picked = rng.choice(len(fitting), size=stage.batch, p=weights)
                 qps = rng.integers(0, QP_COUNT, size=stage.batch)
                 cuts = [self._cut(fitting[p], stage, rng) for p in picked]
-                batch = self._collate(cuts, qps, stage)
+                first = 0 if stage.bframes else int(rng.integers(0, max(1, GOP - stage.frames)))
+                batch = self._collate(cuts, qps, stage, first)
                 anchors = (batch["depth"] == 0)[:, None]
                 apart = rng.integers(-JITTER, JITTER + 1, size=(stage.frames, stage.batch))
                 moved = batch["qps"] + anchors * torch.from_numpy(apart)
@@ -195,9 +205,10 @@ class ClipBatches(IterableDataset):
 
     @staticmethod
     def _collate(
-        cuts: list[list[np.ndarray]], qps: np.ndarray, stage: Stage
+        cuts: list[list[np.ndarray]], qps: np.ndarray, stage: Stage, first: int
     ) -> dict[str, torch.Tensor]:
         order = coding_order(stage.frames, stage.bframes)
+        spread = stretched if stage.bframes else int
         at = [place.number for place in order]
         where = {number: place for place, number in enumerate(at)} | {None: -1}
         # (T, B, 1, H, W) in coding order
@@ -206,7 +217,7 @@ class ClipBatches(IterableDataset):
             for parts in zip(*cuts, strict=True)
         )
         decided = [
-            decisions(cut[0], order, int(qp), stage.bframes)
+            decisions(cut[0], order, int(qp), stage.bframes, first=first)
             for cut, qp in zip(cuts, qps, strict=True)
         ]
         fields = [
@@ -228,29 +239,34 @@ class ClipBatches(IterableDataset):
             "later_vectors": later,
             "references": torch.tensor(references),
             "depth": torch.tensor([place.depth for place in order]),
-            "qp": torch.from_numpy(qps),
+            "qp": torch.tensor([spread(int(qp)) for qp in qps]),
             "qps": torch.stack([each for each, _ in decided], dim=1),
             "worth": torch.stack([worth for _, worth in decided], dim=1),
         }
 
 
 def decisions(
-    luma: np.ndarray, order: Sequence[Place], qp: int, bframes: int
+    luma: np.ndarray, order: Sequence[Place], qp: int, bframes: int, *, first: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What an encode at `qp` that looks ahead decides of a sequence (T, H, W) uint8, a whole GOP.
+    """What an encode at `qp` that looks ahead decides of a sequence (T, H, W) uint8.
 
-    QPs (T,) int64 in coding order, which may lie out of range, and what an error of each place
-    counts, (T, 1, H/16, W/16).
+    A sequence shorter than a GOP goes on as it went, back and forth, since the frames of one that
+    nothing follows would be coarser. first: its place in the GOP, which without B frames says where
+    in their cycle the QPs are. QPs (T,) int64 in coding order, which may lie out of range, and what
+    an error of each place counts, (T, 1, H/16, W/16).
     """
     size = (luma.shape[1], luma.shape[2])
     halves = [_halved(picture) for picture in luma]
     links = [link(current, before) for before, current in pairwise(halves)]
-    options = EncodeOptions(qp=qp, gop=len(luma), bframes=bframes)
+    options = EncodeOptions(qp=qp, gop=max(GOP, len(luma)), bframes=bframes)
+    onward = [*links, *(links[::-1] + links) * (options.gop // len(luma))]
     plain = torch.ones(1, 1, size[0] // CELL, size[1] // CELL)
     qps, worths = [], []
     for place in order:
-        following = links[place.number : place.number + AHEAD]
-        found, worth = decide(options, place, qp, following, size)
+        shifted = place.number if place.earlier is None else place.number + first
+        left = min(AHEAD, options.gop - 1 - shifted)
+        following = onward[place.number : place.number + left]
+        found, worth = decide(options, replace(place, number=shifted), qp, following, size)
         qps.append(found)
         worths.append(plain if worth is None else worth)
     return torch.tensor(qps), torch.cat(worths)
@@ -296,7 +312,8 @@ class ClipDataModule(lightning.LightningDataModule):
     validation_scenes: clips whose names start with one of these are kept out of training; halves:
     train on every clip at half its size too, where the schedule's crops fit: small videos are
     sharper than the clips, which were made smaller once already; background: make batches in a
-    process of their own, where one can be forked: their motion takes a quarter of a step of size S.
+    process of their own (on Linux, where one can be forked safely): their motion takes a quarter
+    of a step of size S.
     """
 
     def __init__(
@@ -311,7 +328,7 @@ class ClipDataModule(lightning.LightningDataModule):
     ) -> None:
         super().__init__()
         self.halves = halves
-        self.background = background and "fork" in multiprocessing.get_all_start_methods()
+        self.background = background and sys.platform == "linux"
         self.folder = Path(folder).expanduser()
         self.cache = Path(cache).expanduser()
         self.stages = stages
@@ -322,16 +339,19 @@ class ClipDataModule(lightning.LightningDataModule):
 
     def prepare_data(self) -> None:
         for path in self._paths():
-            for halve in (False, True)[: 1 + self.halves]:
-                prepare_clip(path, self.cache, halve=halve)
+            prepare_clip(path, self.cache)
+            if self.halves and not path.stem.startswith(self.validation_scenes):
+                prepare_clip(path, self.cache, halve=True)
 
     def setup(self, stage: str) -> None:
+        halves = []
         for path in self._paths():
             clip = load_clip(prepare_clip(path, self.cache))
             held_out = path.stem.startswith(self.validation_scenes)
             (self.validation if held_out else self.training).append(clip)
             if self.halves and not held_out:
-                self.training.append(load_clip(prepare_clip(path, self.cache, halve=True)))
+                halves.append(load_clip(prepare_clip(path, self.cache, halve=True)))
+        self.training += halves
         if not self.training:
             raise InputError(f"{self.folder}: every clip is kept for validation")
 

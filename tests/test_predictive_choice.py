@@ -16,7 +16,10 @@ SHAPE = (2, 24, 6, 7)
 
 @pytest.fixture
 def contexts() -> ContextBits:
-    return ContextBits(symbol_contexts(2), torch.tensor([1, 0]))
+    start = symbol_contexts(2)
+    torch.manual_seed(7)
+    start.codes += torch.randint(-12, 13, start.codes.shape)  # by form, half, activity and index
+    return ContextBits(start, torch.tensor([1, 0]))
 
 
 def inputs(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -64,12 +67,14 @@ def test_zeros_pass_no_gradient_and_symbols_pass_all_of_it(contexts: ContextBits
     assert 0.05 < float((symbols != 0).float().mean()) < 0.5
 
 
-def test_a_skipped_place_has_no_symbol_but_pays_for_asking(contexts: ContextBits) -> None:
+@pytest.mark.parametrize("way", [choose_symbols, choice._anywhere])
+def test_a_skipped_place_has_no_symbol_but_pays_for_asking(way) -> None:  # type: ignore[no-untyped-def]
+    contexts = ContextBits(symbol_contexts(2), torch.tensor([1, 0]))
     unit = torch.zeros(SHAPE)
     unit[:, 0, 0, 0] = 3.0
     index = torch.full(SHAPE, SKIP_BELOW - 1.0, requires_grad=True)
     price, worth = torch.full(SHAPE[:2], 9.0), torch.ones(SHAPE[0], *SHAPE[2:])
-    symbols, bits = choose_symbols(contexts, unit, index, price, worth, 0)
+    symbols, bits = way(contexts, unit, index, price, worth, 0)
     assert not symbols.any()
     assert (bits[:, 0, 0, 0] > 1).all() and float(bits.count_nonzero()) == len(unit)
     bits.sum().backward()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,14 @@ from nvc.cli import main
 from nvc.data import ClipBatches, ClipDataModule, Stage, decisions, load_clip, prepare_clip
 from nvc.errors import InputError
 from nvc.predictive.checkpoint import load_network
-from nvc.predictive.codec import DEPTH_OFFSETS
+from nvc.predictive.codec import EncodeOptions, decide
 from nvc.predictive.contexts import symbol_contexts
+from nvc.predictive.level import qp_lambda
+from nvc.predictive.lookahead import half_luma, linked
 from nvc.predictive.module import OVERHEAD, PredictiveModule
 from nvc.predictive.motion import compensate
-from nvc.predictive.structure import coding_order
+from nvc.predictive.rounding import CHROMA_WORTH
+from nvc.predictive.structure import coding_order, in_coding_order
 from nvc.predictive.validation import measure_sequence
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -76,22 +80,35 @@ def test_batches_with_b_frames_come_in_coding_order(clips: Path, tmp_path: Path)
         assert ((first + second) / 2 - luma[place])[inside].square().mean() < 0.5 * one
 
 
-def test_a_batch_holds_what_the_encoder_would_decide(tmp_path: Path) -> None:
-    """QPs by kind and depth; of what stays as it is, the first frame is worth the more."""
-    still = np.tile(np.random.default_rng(2).integers(0, 255, (16, 16), np.uint8), (1, 8, 8))
-    still = np.repeat(still, 9, axis=0)
-    moving = np.random.default_rng(3).integers(0, 255, still.shape).astype(np.uint8)
-    luma = np.concatenate((still[:, :, :64], moving[:, :, 64:]), axis=2)
-    order = coding_order(9, 3)
-    qps, worth = decisions(luma, order, 20, 3)
-    by_number = dict(zip([place.number for place in order], qps.tolist(), strict=True))
-    assert worth.shape == (9, 1, 8, 8)
-    assert by_number[2] - 20 == DEPTH_OFFSETS[0] and by_number[1] - 20 == DEPTH_OFFSETS[1]
-    assert by_number[0] < by_number[4] < by_number[8]
-    first = worth[0, 0]
-    assert first[1:-1, 1:3].min() > 2 * first[1:-1, 5:7].max()
-    whole, _ = decisions(still, order, 20, 3)
-    assert int(whole[0]) < by_number[0]
+@pytest.mark.parametrize(("bframes", "qp"), [(3, 20), (3, 50), (0, 20), (0, 50)])
+def test_a_batch_is_decided_as_an_encode_is(bframes: int, qp: int) -> None:
+    """QPs and prices of a whole GOP, against the encoder's look ahead over the same frames."""
+    rng = np.random.default_rng(2)
+    still = np.kron(rng.integers(40, 215, (8, 8)), np.ones((8, 8))).astype(np.uint8)
+    moving = rng.integers(0, 255, (32, 64, 64)).astype(np.uint8)
+    luma = np.concatenate((np.repeat(still[None], 32, axis=0), moving), axis=2)
+    order = coding_order(32, bframes)
+    qps, worth = decisions(luma, order, qp, bframes)
+    planes = [(torch.from_numpy(picture)[None, None].float() / 255,) for picture in luma]
+    options = EncodeOptions(qp=qp, bframes=bframes)
+    found = linked(planes, half_luma, gop=32)
+    for number, (place, (_, links)) in enumerate(in_coding_order(found, gop=32, bframes=bframes)):
+        wanted, prices = decide(options, place, qp, links, (64, 128))
+        assert order[number] == place and int(qps[number]) == wanted
+        prices = torch.ones(1, 1, 4, 8) if prices is None else prices
+        assert torch.allclose(worth[number], prices, rtol=1e-3)
+    assert worth[0, 0, :, :4].mean() > 2 * worth[0, 0, :, 4:].mean()  # what stays is worth more
+
+
+def test_short_sequences_have_the_qps_of_a_gop(clips: Path, tmp_path: Path) -> None:
+    """P frames of all QPs, though only few frames follow."""
+    clip = load_clip(prepare_clip(clips / "pan_00.mkv", tmp_path / "cache"))
+    stage = Stage(steps=12, frames=3, crop=128, batch=8)
+    batches = [*ClipBatches([clip], [stage], seed=1)]
+    apart = torch.cat([(batch["qps"][1:] - batch["qp"]).float().flatten() for batch in batches])
+    assert apart.mean().abs() < 10 and apart.std() > 3
+    every = torch.cat([batch["qps"][1:].flatten() for batch in batches])
+    assert int(every.min()) <= 3 and int(every.max()) >= 60
 
 
 def test_batches_made_in_the_background_are_the_same(clips: Path, tmp_path: Path) -> None:
@@ -106,7 +123,9 @@ def test_batches_made_in_the_background_are_the_same(clips: Path, tmp_path: Path
         )
         data.prepare_data()
         data.setup("fit")
-        found.append([*data.train_dataloader()])
+        loader = data.train_dataloader()
+        assert loader.num_workers == int(background and sys.platform == "linux")
+        found.append([*loader])
     sizes = {clip.size for clip in data.training}
     assert sizes == {(128, 144), (64, 64)}  # whole clips, and these at half the size
     for here, there in zip(*found, strict=True):
@@ -125,7 +144,8 @@ def test_halves_are_means_of_four_samples(clips: Path, tmp_path: Path) -> None:
         assert np.abs(cells.mean((2, 4)) - small).max() <= 0.5
 
 
-def test_the_loss_goes_by_shares_of_rate_and_error() -> None:
+@pytest.mark.parametrize("autocast", [False, True])
+def test_the_loss_goes_by_shares_of_rate_and_error(autocast: bool) -> None:
     """A tenth of the bits is worth the same at any rate, and so is a tenth of the error."""
     module = PredictiveModule(size="tiny")
     bits, errors = torch.tensor([[0.05, 0.5]]), torch.full((3, 2), 1e-4)
@@ -134,8 +154,13 @@ def test_the_loss_goes_by_shares_of_rate_and_error() -> None:
     coarse = torch.zeros(1, 2)
     costs = [(torch.cat((bits / 10, bits)), errors, coarse)] * 3
     qp = torch.tensor([40, 10])
-    rate, _, kappa, _ = module.shares(costs, qp)
-    module.objective(costs, qp).backward()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        rate, _, kappa, _ = module.shares(costs, qp)
+        loss = module.objective(costs, qp)
+    loss.backward()
+    lambdas = qp_lambda(qp) * (6 + 2 * CHROMA_WORTH) / 8
+    plain = lambdas * errors[0].detach() / rate.detach()
+    assert torch.allclose(kappa, plain.clamp(0.6, 1.7)) and 0.6 < float(plain[0]) < 1.7
     assert bits.grad is not None and errors.grad is not None
     by_share = bits.grad[0] * bits[0].detach() * rate.detach() / (rate.detach() - OVERHEAD)
     assert torch.allclose(by_share, torch.full((2,), 0.5), atol=1e-4)  # of a mean over two

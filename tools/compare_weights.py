@@ -6,7 +6,8 @@ Every scene is encoded as `nvc encode` does it (looking ahead, B frames), a GOP 
 from the middle of the picture, and decoded again in the same process; bytes are those of the
 units, without container. Quality is (6 Y + U + V) / 8 in dB, mean over frames. Prints a Markdown
 table: the BD-rate of every weights file against the first. What is measured is kept by the hash of
-the weights (--keep FILE), so that weights are measured once.
+the weights (--keep FILE), so that weights are measured once; with another encoder or other clips
+under the same names use another file.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,15 +83,14 @@ def curves(weights: Path, args: argparse.Namespace, kept: dict[str, Any]) -> dic
     result: dict[str, Curve] = {}
     for scene in args.scenes.split(","):
         frames: list[Frame] = []
-        for qp in map(int, args.qps.split(",")):
+        for qp in args.qps:
             options = {"qp": qp, "effort": args.effort, "bframes": args.bframes}
-            what = [hash_of(weights).hex(), scene, args.frames, args.crop, *options.values()]
+            crop = "x".join(map(str, args.crop))
+            what = [hash_of(weights).hex(), scene, args.frames, crop, *options.values()]
             key = " ".join(map(str, what))
             if key not in kept:
                 if not frames:
-                    rows, columns = map(int, args.crop.split("x"))
-                    path = args.clips / f"{scene}.mp4"
-                    frames = middle_of(path, args.frames, (rows, columns))
+                    frames = middle_of(args.clips / f"{scene}.mp4", args.frames, args.crop)
                 coder = open_coder(network, tuple(frames[0].planes[0].shape))
                 given = EncodeOptions(**options, gop=args.frames)
                 kept[key] = measure(coder, frames, given)
@@ -115,15 +116,28 @@ def table(names: list[str], found: list[dict[str, Curve]]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
+def numbers(mark: str, count: int | None = None) -> Callable[[str], tuple[int, ...]]:
+    """What reads whole numbers with `mark` between them; argparse reports what it raises."""
+
+    def read(text: str) -> tuple[int, ...]:
+        found = tuple(int(part) for part in text.split(mark))
+        if count not in (None, len(found)):
+            raise ValueError
+        return found
+
+    return read
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 for bad weights or clips, 2 for bad options."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("weights", nargs="+", help="names of shipped weights, or files")
     parser.add_argument("--clips", type=Path, required=True, help="folder of the scenes")
     parser.add_argument("--scenes", default=SCENES, help="default %(default)s")
-    parser.add_argument("--qps", default="24,40,52", help="default %(default)s")
+    parser.add_argument("--qps", type=numbers(","), default="24,40,52", help="default %(default)s")
     parser.add_argument("--frames", type=int, default=32)
-    parser.add_argument("--crop", default="192x320", help="HxW, default %(default)s")
+    crop = "HxW, default %(default)s"
+    parser.add_argument("--crop", type=numbers("x", 2), default="192x320", help=crop)
     parser.add_argument("--effort", type=int, default=1)
     parser.add_argument("--bframes", type=int, default=3)
     parser.add_argument("--keep", type=Path, help="JSON file of what was measured before")
@@ -133,13 +147,14 @@ def main(arguments: list[str] | None = None) -> int:
         kept = json.loads(args.keep.read_text())
     try:
         found = [curves(by_name(name), args, kept) for name in args.weights]
+        result = table(args.weights, found)
     except (NvcError, OSError) as error:
         print(f"compare_weights: error: {' '.join(str(error).split())}", file=sys.stderr)
         return getattr(error, "exit_code", 1)
     finally:
         if args.keep is not None:
             args.keep.write_text(json.dumps(kept))
-    print(table(args.weights, found))
+    print(result)
     return 0
 
 

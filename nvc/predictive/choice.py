@@ -51,12 +51,12 @@ class _OnCpu(torch.autograd.Function):
         ctx: Any, unit: Tensor, index: Tensor, price: Tensor, worth: Tensor, costs: Tensor,
         form: Tensor, half: int,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        asked, kept, bits, slope, growth = (torch.zeros_like(unit) for _ in range(5))
+        kept, bits, slope, growth = (torch.zeros_like(unit) for _ in range(4))
         given = (unit, index, price, worth, costs.contiguous(), form)
         choose_half(
             *(value.detach().numpy() for value in given),
             half,
-            *(value.numpy() for value in (asked, kept, bits, slope, growth)),
+            *(value.numpy() for value in (kept, bits, slope, growth)),
         )
         ctx.save_for_backward(kept, slope, growth)
         return kept, bits

@@ -19,13 +19,13 @@ COSTED = 31  # of nvc.predictive.context_bits
 
 
 @kernel
-def choose_half(unit, index, price, worth, costs, form, half, asked, kept, bits, slope, growth):  # type: ignore[no-untyped-def]
-    """Choose the symbols of one half of frames; the last five arrays are written to.
+def choose_half(unit, index, price, worth, costs, form, half, kept, bits, slope, growth):  # type: ignore[no-untyped-def]
+    """Choose the symbols of one half of frames; the last four arrays are written to.
 
     unit (B, H, W, C) float32, residual in steps; index likewise, unrounded; price (B, C) times
     worth (B, H, W), bits for an error of one squared step; costs (rows, COSTED + 1) as
-    context_bits.code_lengths has them; form (B,) int64. asked: symbols, those of skipped places
-    too; kept: without these; bits, their slope by the index, and growth by the symbol; all
+    context_bits.code_lengths has them; form (B,) int64. kept: symbols, but of skipped places;
+    bits, also of what these ask for, their slope by the index, and growth by the symbol; all
     (B, H, W, C) float32, zeros before.
     """
     batch, height, width, channels = unit.shape
@@ -69,7 +69,6 @@ def choose_half(unit, index, price, worth, costs, form, half, asked, kept, bits,
                         sign = np.float32(-1) if value < 0 else np.float32(1)
                         rise = costs[row, min(code + 1, COSTED)] - costs[row, code - 1]
                         growth[b, y, x, c] = sign * rise / np.float32(2)
-                        asked[b, y, x, c] = sign * np.float32(size)
                         if coded:
                             kept[b, y, x, c] = sign * np.float32(size)
                             before += np.int32(min(size, 3) << 6)

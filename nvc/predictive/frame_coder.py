@@ -29,7 +29,7 @@ from nvc.nn.planes import enlarge_planes, pack_planes, shrink_planes
 from nvc.predictive.contexts import ContextCounts
 from nvc.predictive.level import History, Level, Prediction, qp_lambda
 from nvc.predictive.network import Memory, Planes, PredictiveNetwork, Second, frame_form
-from nvc.predictive.rounding import PRICES
+from nvc.predictive.rounding import FORM_PRICES, PRICES
 from nvc.predictive.scales import (
     checkerboard,
     first_half_codes,
@@ -192,7 +192,7 @@ class LayerCoder:
         self.shared = level.scales.prepare(
             history.past, history.average, history.coarse, history.motion
         )
-        self.price = PRICES[level.config.shrink] * float(qp_lambda(qp))
+        self.price = PRICES[level.config.shrink] * FORM_PRICES[self.form] * float(qp_lambda(qp))
 
     def encode(self, residual: Tensor, worth: Tensor | None) -> tuple[bytes, Tensor, Tensor]:
         """Residual (1, latent, h, w) -> (payload, decoded residual, symbols)."""

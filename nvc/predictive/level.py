@@ -23,7 +23,7 @@ from nvc.predictive.choice import choose_symbols
 from nvc.predictive.config import LevelConfig
 from nvc.predictive.context_bits import ContextBits
 from nvc.predictive.contexts import symbol_contexts
-from nvc.predictive.rounding import CHROMA_WORTH, PRICES
+from nvc.predictive.rounding import CHROMA_WORTH, PRICES, form_price
 from nvc.predictive.scales import (
     ScaleNet,
     checkerboard,
@@ -207,7 +207,7 @@ class Level(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Training pass of the two-step quantiser, with the encoder's choice of symbols.
 
-        worth: what an error of each place counts, (B, 1, any grid), 1 on average.
+        worth: what an error of each place counts, (B, 1, any grid), of geometric mean 1.
         Returns the decoded residual, the symbols k, and their bits, all (B, latent, h, w), with the
         gradients of nvc.predictive.choice.
         """
@@ -215,7 +215,7 @@ class Level(nn.Module):
         mask = checkerboard(*residual.shape[1:], residual.device)
         residual = residual.float()
         shared = self.scales.prepare(history.past, history.average, history.coarse, history.motion)
-        price = (PRICES[self.config.shrink] * qp_lambda(qp))[:, None]
+        price = PRICES[self.config.shrink] * form_price(form) * qp_lambda(qp)[:, None]
         price = price * self.error_weights * step.detach().flatten(1).square()  # (B, latent)
         if worth is None:
             worth = price.new_ones(len(price), 1, 1, 1)

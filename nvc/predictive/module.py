@@ -26,7 +26,6 @@ from nvc.nn.blocks import QP_COUNT
 from nvc.nn.optimisers import MuonAndAdam
 from nvc.nn.planes import CHROMA_GAIN, LUMA_CHANNELS, LUMA_GAIN, pack_planes, shrink_planes
 from nvc.predictive.checkpoint import load_network
-from nvc.predictive.codec import stretched
 from nvc.predictive.config import ReferenceForm, size_config
 from nvc.predictive.level import qp_lambda
 from nvc.predictive.network import FrameResult, PredictiveNetwork, block_transform
@@ -35,7 +34,7 @@ from nvc.weights import by_name
 
 # Bits a pixel that a frame has beside its symbols: units and motion, as in a frame of 352x288.
 OVERHEAD = 0.008
-_ROUNDING = 1 / (12 * 255**2)  # squared error of rounding to 8 bits: no MSE of a file is less
+_ROUNDING = 1 / (12 * 255**2)  # what rounding to 8 bits adds to an MSE; keeps the log in bounds
 _SLOW = (".transform.", ".inverse.")  # orthonormal at the start: small steps keep them useful
 _FAST = (".bias_out.",)  # in table indices, tens of units wide
 
@@ -164,13 +163,9 @@ class PredictiveModule(lightning.LightningModule):
         return bits, errors, torch.stack(shown) if shown else bits[:0]
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
-        qp = batch["qp"]
-        if batch["depth"].any():
-            spread = [stretched(value) for value in range(QP_COUNT)]
-            qp = torch.tensor(spread, device=qp.device)[qp]
         results = self.sequence(batch)
         costs = [self.costs(result) for result in results]
-        loss = self.objective(costs, qp)
+        loss = self.objective(costs, batch["qp"])
         for kind, (bits, errors, _) in (("intra", costs[0]), ("inter", costs[-1])):
             self.log(f"{kind}_bpp", bits.sum(0).mean())
             self.log(f"{kind}_base_bpp", bits[:-1].sum(0).mean())
@@ -191,21 +186,29 @@ class PredictiveModule(lightning.LightningModule):
         self, costs: list[tuple[Tensor, Tensor, Tensor]], qp: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """R, E and kappa of the module text, and what the coarser scales add, each (B,)."""
-        weight = torch.ones(len(costs), device=qp.device)
-        if len(costs) > 1:
-            weight[0] = min(1.0, (len(costs) - 1) / (self.hparams["gop"] - 1))
-        weight = weight / weight.sum()
-        bits, errors, coarse = (torch.stack(part) for part in zip(*costs, strict=True))
-        rate = torch.einsum("t,tlb->b", weight, bits) + OVERHEAD
-        plain = torch.einsum("t,tb->b", weight, _mixed(errors.transpose(0, 1), CHROMA_WORTH))
-        share = torch.einsum(
-            "t,tb->b", weight, _mixed((errors + _ROUNDING).log().transpose(0, 1), 1.0)
+        first = min(1.0, (len(costs) - 1) / max(self.hparams["gop"] - 1, 1)) or 1.0
+        weights = [first] + [1.0] * (len(costs) - 1)
+        bits, errors, coarse = zip(*costs, strict=True)
+
+        def mean(values: list[Tensor]) -> Tensor:
+            # Sums, not a product, which autocast would round to bfloat16.
+            parts = [weight * value for weight, value in zip(weights, values, strict=True)]
+            return torch.stack(parts).sum(0) / sum(weights)
+
+        rate = mean([spent.float().sum(0) for spent in bits]) + OVERHEAD
+        plain = mean([_mixed(error.float(), CHROMA_WORTH) for error in errors])
+        share = mean([_mixed((error.float() + _ROUNDING).log(), 1.0) for error in errors])
+        small = mean(
+            [
+                torch.stack([part * worth for part, worth in zip(shown, self.aux, strict=True)])
+                .float()
+                .sum(0)
+                for shown in coarse
+            ]
         )
-        worth = qp_lambda(qp) / rate.detach()
+        worth = qp_lambda(qp.clamp(max=QP_COUNT - 1)) / rate.detach()
         kappa = (worth * plain.detach()).clamp(*self.hparams["kappa_range"])
-        aux = torch.tensor(self.aux, device=qp.device)
-        small = worth * torch.einsum("t,l,tlb->b", weight, aux, coarse)
-        return rate, share, kappa, small
+        return rate, share, kappa, worth * small
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
         decay = min(self.hparams["ema"], (1 + self.global_step) / (10 + self.global_step))

@@ -6,6 +6,7 @@ inter frames counted four times the bits that they have in files (docs/training.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 LARGEST = 1 << 20  # symbols are held to this
@@ -16,6 +17,14 @@ CHROMA_WORTH = 2.5
 # 1, since later frames refer to this one; coarser scales count as the training loss weighs them
 # (measured, docs/predictive.md).
 PRICES = {1: 4.0, 4: 1.1, 8: 2.2}
+FORM_PRICES = (1.0, 1.0, 0.6)  # and by frame form: few frames or none refer to a B frame
+
+
+def form_price(form: Tensor) -> Tensor:
+    """FORM_PRICES of frames of these forms, (B, 1), without waiting for the device."""
+    intra, inter, between = FORM_PRICES
+    rest = torch.where(form == 1, inter, between)
+    return torch.where(form == 0, intra, rest)[:, None]
 
 
 def choose(unit: Tensor, costs: Tensor, row: Tensor, price: Tensor) -> Tensor:
