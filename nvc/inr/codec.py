@@ -43,8 +43,10 @@ class FrameScheme:
 
     @property
     def equal_lengths(self) -> bool:
-        """Whether a group can only build on one of as many frames: grids grow with them."""
-        return "grids" in (self.network.frame_code, self.network.modulation)
+        """Whether a group can only build on one of as many frames: grids and paths grow with
+        them."""
+        moves = self.network.camera != "none"
+        return moves or "grids" in (self.network.frame_code, self.network.modulation)
 
     def config_payload(self) -> bytes:
         """The payload of the CONFIG unit."""
@@ -127,6 +129,9 @@ class InrCodec:
         fit = self.config
         network = network_for(fit.method, info, changed=fit.network)
         network = replace(network, coding=fit.coding)
+        if fit.anchor_every > 1:
+            # A residual group would have to stay on the canvas of the group before.
+            network = replace(network, camera="none")
         ignore = None if fit.ignore_mask is None else read_mask(fit.ignore_mask, info)
         return FrameScheme(network, fit.prior, ignore)
 

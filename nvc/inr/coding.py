@@ -24,6 +24,7 @@ from nvc.inr.published import MinMaxGroup, decode_published, encode_published
 from nvc.inr.quantised import QuantisedGroup, symbol_count
 
 CONFIG_VERSION = 2
+CAMERA_VERSION = 3  # the same, with the camera's number behind it
 SYMBOLS_PER_BYTE = 4096  # more than any fit leaves: keeps a tiny payload from asking for gigabytes
 _DIFFERENCES = 1
 # Numbers of the network that all groups share, and the largest each may be.
@@ -39,8 +40,9 @@ _NUMBERS = (
 
 def encode_config(config: NetworkConfig) -> bytes:
     """The CONFIG unit's payload: the network but for its widths, which each group has."""
+    moves = config.camera != "none"
     numbers = [
-        CONFIG_VERSION,
+        CAMERA_VERSION if moves else CONFIG_VERSION,
         *config.grid,
         len(config.strides),
         *config.strides,
@@ -48,6 +50,7 @@ def encode_config(config: NetworkConfig) -> bytes:
         *(getattr(config, field) for field, _ in _NUMBERS),
         *(names.index(getattr(config, field)) for field, names in parts.PARTS),
         parts.CODINGS.index(config.coding),
+        *([parts.CAMERAS.index(config.camera)] if moves else []),
     ]
     return b"".join(pack_varint(number) for number in numbers)
 
@@ -59,15 +62,18 @@ def decode_config(payload: bytes, *, height: int, width: int) -> NetworkConfig:
     """
     reader = PayloadReader(payload)
     version = reader.number(255)
-    if version != CONFIG_VERSION:
-        raise StreamError(f"INR configuration {version} is not known; this nvc reads 2")
+    if version not in (CONFIG_VERSION, CAMERA_VERSION):
+        raise StreamError(f"INR configuration {version} is not known; this nvc reads 2 and 3")
     grid = (reader.number(parts.MAX_GRID), reader.number(parts.MAX_GRID))
     stages = reader.number(parts.MAX_STAGES)
     strides = tuple(reader.number(parts.MAX_STRIDE) for _ in range(stages))
     kernels = tuple(reader.number(parts.MAX_KERNEL) for _ in range(stages))
     numbers = {field: reader.number(most) for field, most in _NUMBERS}
     names = {}
-    for field, allowed in (*parts.PARTS, ("coding", parts.CODINGS)):
+    fields = [*parts.PARTS, ("coding", parts.CODINGS)]
+    if version == CAMERA_VERSION:
+        fields.append(("camera", parts.CAMERAS))
+    for field, allowed in fields:
         number = reader.number(255)
         if number >= len(allowed):
             raise StreamError(f"this nvc knows no INR {field} number {number}")

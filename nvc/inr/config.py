@@ -20,6 +20,8 @@ WRAPS = ("none", "separable")
 HEADS = ("rgb", "rgb_sigmoid", "yuv420")
 ACTIVATIONS = ("gelu", "silu", "relu", "sine")
 
+CAMERAS = ("none", "affine")
+
 # What each part may be; the order is that of the CONFIG unit.
 PARTS = (
     ("frame_code", FRAME_CODES),
@@ -70,7 +72,8 @@ class NetworkConfig:
     embedding_channels: of the embedding, or of all levels of the temporal grids. hidden_width: of
     what computes with time, its other widths being fixed shares of it. time_levels and
     time_base_percent: the positional encoding of time. frames: of the group, for what depends on
-    it. coding: how its weights are written. floor and hidden: (value, stem width from which it
+    it. coding: how its weights are written. camera: whether frames are seen through a map each
+    (nvc.inr.camera). floor and hidden: (value, stem width from which it
     holds), less in proportion below.
 
     Raises UsageError when a part is unknown or a size is out of bounds.
@@ -101,6 +104,7 @@ class NetworkConfig:
     head: str = "rgb"
     activation: str = "gelu"
     coding: str = "own"
+    camera: str = "none"
     frames: int = 1
     floor: tuple[int, int] = (12, 32)
     hidden: tuple[int, int] = (64, 32)
@@ -109,6 +113,7 @@ class NetworkConfig:
         for field, allowed in PARTS:
             _allowed(field.replace("_", " "), getattr(self, field), allowed)
         _allowed("coding", self.coding, CODINGS)
+        _allowed("camera", self.camera, CAMERAS)
         if self.frame_code not in STEM_CODES[self.stem]:
             raise UsageError(
                 f"the {self.stem} stem reads no {self.frame_code} frame code; allowed: "
@@ -197,7 +202,8 @@ class NetworkConfig:
     def timed(self) -> bool:
         """Whether the network reads times, so that the shapes of some parameters or what they
         stand for depend on the number of frames."""
-        return self.frame_code != "embedding" or self.modulation != "none"
+        parts = (self.modulation, self.camera)
+        return self.frame_code != "embedding" or parts != ("none", "none")
 
     def for_frames(self, frames: int) -> NetworkConfig:
         """The same network for a group of `frames` frames."""

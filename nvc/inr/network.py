@@ -13,6 +13,7 @@ from torch import nn
 
 from nvc.errors import UsageError
 from nvc.inr.blocks import Head, UpBlock
+from nvc.inr.camera import Camera
 from nvc.inr.config import MAX_CHANNELS, MAX_VALUES, NetworkConfig
 from nvc.inr.stems import FusionStem, MlpStem, PointwiseStem, TimeMlp
 from nvc.inr.timecode import TemporalGrid
@@ -51,6 +52,9 @@ class DecoderNetwork(nn.Module):
             for stage, (inputs, outputs) in enumerate(pairwise(channels))
         )
         self.head = Head(channels[-1], kernel=config.head_kernel, kind=config.head)
+        self.camera = None
+        if config.camera == "affine":
+            self.camera = Camera(config.frames, head=config.head)
 
     def forward(
         self, codes: torch.Tensor | None, times: torch.Tensor | None = None
@@ -65,7 +69,8 @@ class DecoderNetwork(nn.Module):
         features = None if self.features is None else self.features(times)
         for block in self.blocks:
             x = block(x, position, features)
-        return self.head(x)
+        y = self.head(x)
+        return y if self.camera is None else self.camera(y, position)
 
 
 def frame_times(frames: int) -> torch.Tensor:
