@@ -28,6 +28,7 @@ from nvc.video.frames import Frame, VideoInfo
 
 STREAM_OVERHEAD = 95  # bytes of a file besides its PARAMETERS payloads, for --size
 UNIT_OVERHEAD = 20
+STILL_WEIGHT = 0.67  # bits that a value of a still map comes to, over those of a weight
 PAPER_BITS = 7.8  # of a value under the published coding, and
 PAPER_BYTES = 280  # of its code lengths and ranges
 DECODE_MEMORY = 1 << 30  # bytes of feature maps that frames decoded side by side may take
@@ -262,7 +263,8 @@ def choose_network(
             )
         tables = 0 if fit.coding == "own" else PAPER_BYTES
         values = max(round(8 * max(target - tables, 1) / bits_per_value), least)
-        return nearest_width(network, frames, values), target
+        weight = STILL_WEIGHT if fit.coding == "own" else 1.0
+        return nearest_width(network, frames, values, still_weight=weight), target
     if fit.size_params is not None:
         network = width_for_parameters(network, frames, fit.size_params)
     else:
