@@ -64,9 +64,13 @@ class GroupFit(lightning.LightningModule):
 
         self.pictures = PictureSpace(network.head, clip.info)
         self.network = build_network(network)
-        if network.camera != "none" and len(clip) > 1:
-            luma = clip.planes[0][:, None].float() / self.pictures.peak
-            self.network.camera.follow(pad_pictures(luma, network))
+        camera = getattr(self.network, "camera", None)
+        self._path_step = 0.0
+        if isinstance(camera, Camera):
+            self._path_step = camera.log2_step(*network.padded_size)
+            if len(clip) > 1:
+                luma = clip.planes[0][:, None].float() / self.pictures.peak
+                camera.follow(pad_pictures(luma, network))
         self.names = [name for name, _ in self.network.named_parameters()]
         self.shapes = [parameter.shape for parameter in self.network.parameters()]
         self.source: torch.nn.Module
@@ -242,8 +246,8 @@ class GroupFit(lightning.LightningModule):
         """Set all steps so that a value costs about `bits` bits."""
         self.quantiser.start(flat, bits)
         if PATH in self.names:
-            size = self.network.config.padded_size
-            self.quantiser.log2_steps[self.names.index(PATH)] = Camera.log2_step(*size)
+            # Of what a map can be told apart by: its magnitude says nothing of that.
+            self.quantiser.log2_steps[self.names.index(PATH)] = self._path_step
         if codes.numel():
             self.embedding_quantiser.start(codes, bits)
 

@@ -58,7 +58,6 @@ class NirvanaConfig:
     code_channels: ClassVar[int] = 0
     embedding_channels: ClassVar[int] = 1
     embedding_values: ClassVar[int] = 0
-    camera: ClassVar[str] = "none"
     still: ClassVar[str] = "none"
     still_values: ClassVar[int] = 0
 
