@@ -17,7 +17,7 @@ from nvc.inr.codec import InrCodec
 from nvc.inr.coding import CONFIG_VERSION, decode_config, decode_group, encode_config
 from nvc.inr.config import network_for_size
 from nvc.inr.methods import network_for
-from nvc.inr.network import STILL_SHARE, nearest_width, parameter_shapes
+from nvc.inr.network import STILL_SHARE, least_values, nearest_width, parameter_shapes
 
 AFFINE = {"camera": "affine"}
 
@@ -153,12 +153,19 @@ def test_configuration():
 def test_still_maps_fit_their_size():
     """Fine maps where the size allows, coarser ones or none where not; they come back."""
     config = replace(network_for_size(320, 640, head="yuv420", stages=4), still="maps")
-    levels = [nearest_width(config, 132, size).still_channels for size in (200_000, 50_000, 8_000)]
+    levels = [nearest_width(config, 132, size).still_channels for size in (200_000, 50_000, 12_000)]
     assert levels == [(0, 0, 2, 1), (0, 2, 1, 0), (2, 1, 0, 0)]
-    for channels, size in zip(levels, (200_000, 50_000, 8_000), strict=True):
+    for channels, size in zip(levels, (200_000, 50_000, 12_000), strict=True):
         assert nearest_width(config, 132, size).still_values <= STILL_SHARE * size, channels
     assert not any(replace(config, still_level=8).still_channels)
     assert decode_config(encode_config(config), height=320, width=640).still == "maps"
+
+
+def test_small_sizes_still_find_a_network():
+    """Where maps would leave too little for the smallest network there are none."""
+    config = replace(network_for_size(40, 60, head="yuv420", stages=4), still="maps")
+    least = least_values(config, 4)
+    assert not any(nearest_width(config, 4, least).still_channels)
 
 
 @pytest.mark.parametrize("coding", ["own", "paper"])

@@ -160,9 +160,12 @@ def nearest_width(
         if code_values(config, frames) <= 0.15 * size_params:
             break
     if config.still != "none":
+        # No more than the smallest network leaves, either.
+        bare = replace(config, still_level=len(config.strides))
+        room = min(STILL_SHARE * size_params, max(size_params - _count(bare, 1, frames), 0))
         for level in range(len(config.strides) + 1):
             config = replace(config, still_level=level)
-            if still_weight * config.still_values <= STILL_SHARE * size_params:
+            if still_weight * config.still_values <= room:
                 break
     size_params += round((1 - still_weight) * config.still_values)
     widest = _last(MAX_CHANNELS, lambda width: _within_limits(config, width, frames))
