@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from nvc.inr.coding import encode_config, encode_group
-from nvc.inr.methods import network_for
+from nvc.inr.methods import PRESETS, network_for
 from nvc.inr.network import nearest_width, parameter_shapes
 from nvc.inr.quantised import QuantisedGroup
 from nvc.video.frames import VideoInfo
@@ -31,6 +31,7 @@ CASES = (
     ("enerv", "auto"),
     ("nervpp", "auto"),
     ("cam", "dual"),
+    ("best", "auto"),  # the preset
 )
 
 
@@ -46,7 +47,11 @@ def make_group(codec: str, seed: int) -> QuantisedGroup:
     """A group of integers for a method's network."""
     info = VideoInfo(width=WIDTH, height=HEIGHT, frame_count=FRAMES, frame_rate=Fraction(25))
     rng = np.random.default_rng(seed)
-    config = nearest_width(network_for(codec, info), FRAMES, 4000)
+    if codec in PRESETS:
+        network = network_for("inr", info, changed=PRESETS[codec]["network"])
+    else:
+        network = network_for(codec, info)
+    config = nearest_width(network, FRAMES, 4000)
     symbols = tuple(draw(rng, shape) for shape in parameter_shapes(config).values())
     return QuantisedGroup(
         config=config,

@@ -102,20 +102,36 @@ class SeparableResidual(nn.Module):
         return x + self.pointwise(self.activation(self.depthwise(x)))
 
 
+class StillMap(nn.Module):
+    """A learned map that is the same in all frames: (1, out, H, W), to be added to features.
+
+    map: (C, H, W), mixed into the features by a matrix (out, C).
+    """
+
+    def __init__(self, channels: int, size: tuple[int, int], outputs: int) -> None:
+        super().__init__()
+        self.map = nn.Parameter(torch.randn(channels, *size) * 0.1)
+        self.mix = MatrixConv2d(channels, outputs, 1, bias=False)
+
+    def forward(self) -> torch.Tensor:
+        return self.mix(self.map[None].contiguous(memory_format=torch.channels_last))
+
+
 class UpBlock(nn.Module):
     """One stage: (B, in, H, W) -> (B, out, H * stride, W * stride), after the stage's parts.
 
     In order: FiLM on a normalised input (E-NeRV, Li et al., ECCV 2022, section 3.3), a separable
     residual block (NeRV++), convolution and pixel shuffle or interpolation and convolution, plus
     the interpolated input through a 1x1 convolution (NeRV++), modulation by grids over time on the
-    normalised output (CAM, Lee et al., ICLR 2024, section 3), activation, another residual block.
+    normalised output (CAM, Lee et al., ICLR 2024, section 3), plus a still map, activation,
+    another residual block.
     """
 
     def __init__(self, inputs: int, outputs: int, *, stage: int, config: NetworkConfig) -> None:
         super().__init__()
         self.stride, self.shuffles = config.strides[stage], config.block == "pixelshuffle"
         self.activation = ACTIVATION_FUNCTIONS[config.activation]
-        self.film = self.before = self.skip = self.grid = self.after = None
+        self.film = self.before = self.skip = self.grid = self.still = self.after = None
         if config.modulation == "film":
             self.film = MatrixConv2d(config.hidden_width // 4, 2 * inputs, 1)
         if config.wrap == "separable":
@@ -126,6 +142,10 @@ class UpBlock(nn.Module):
             self.skip = MatrixConv2d(inputs, outputs, 1)
         if config.modulation == "grids":
             self.grid = TemporalGrid(config.modulation_steps, 2 * outputs, (1, 1), spread=0.0)
+        if config.still_channels[stage]:
+            scale = math.prod(config.strides[: stage + 1])
+            size = (config.grid[0] * scale, config.grid[1] * scale)
+            self.still = StillMap(config.still_channels[stage], size, outputs)
         if config.wrap == "separable":
             self.after = SeparableResidual(outputs, activation=config.activation)
 
@@ -146,6 +166,8 @@ class UpBlock(nn.Module):
             y = y + enlarge(self.skip(x), self.stride)
         if self.grid is not None:
             y = modulate(y, self.grid(position))
+        if self.still is not None:
+            y = y + self.still()
         y = self.activation(y)
         return y if self.after is None else self.after(y)
 

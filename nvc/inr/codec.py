@@ -28,6 +28,7 @@ from nvc.video.frames import Frame, VideoInfo
 
 STREAM_OVERHEAD = 95  # bytes of a file besides its PARAMETERS payloads, for --size
 UNIT_OVERHEAD = 20
+STILL_WEIGHT = 0.67  # bits that a value of a still map comes to, over those of a weight
 PAPER_BITS = 7.8  # of a value under the published coding, and
 PAPER_BYTES = 280  # of its code lengths and ranges
 DECODE_MEMORY = 1 << 30  # bytes of feature maps that frames decoded side by side may take
@@ -43,8 +44,10 @@ class FrameScheme:
 
     @property
     def equal_lengths(self) -> bool:
-        """Whether a group can only build on one of as many frames: grids grow with them."""
-        return "grids" in (self.network.frame_code, self.network.modulation)
+        """Whether a group can only build on one of as many frames: grids and paths grow with
+        them."""
+        moves = self.network.camera != "none"
+        return moves or "grids" in (self.network.frame_code, self.network.modulation)
 
     def config_payload(self) -> bytes:
         """The payload of the CONFIG unit."""
@@ -127,6 +130,9 @@ class InrCodec:
         fit = self.config
         network = network_for(fit.method, info, changed=fit.network)
         network = replace(network, coding=fit.coding)
+        if fit.anchor_every > 1:
+            # A residual group would have to stay on the canvas of the group before.
+            network = replace(network, camera="none")
         ignore = None if fit.ignore_mask is None else read_mask(fit.ignore_mask, info)
         return FrameScheme(network, fit.prior, ignore)
 
@@ -257,7 +263,8 @@ def choose_network(
             )
         tables = 0 if fit.coding == "own" else PAPER_BYTES
         values = max(round(8 * max(target - tables, 1) / bits_per_value), least)
-        return nearest_width(network, frames, values), target
+        weight = STILL_WEIGHT if fit.coding == "own" else 1.0
+        return nearest_width(network, frames, values, still_weight=weight), target
     if fit.size_params is not None:
         network = width_for_parameters(network, frames, fit.size_params)
     else:

@@ -24,6 +24,8 @@ from nvc.inr.published import MinMaxGroup, decode_published, encode_published
 from nvc.inr.quantised import QuantisedGroup, symbol_count
 
 CONFIG_VERSION = 2
+STILL_VERSION = 3  # the same, with the numbers of _STILL behind it
+_STILL = (("camera", parts.CAMERAS), ("still", parts.STILLS))
 SYMBOLS_PER_BYTE = 4096  # more than any fit leaves: keeps a tiny payload from asking for gigabytes
 _DIFFERENCES = 1
 # Numbers of the network that all groups share, and the largest each may be.
@@ -39,8 +41,9 @@ _NUMBERS = (
 
 def encode_config(config: NetworkConfig) -> bytes:
     """The CONFIG unit's payload: the network but for its widths, which each group has."""
+    more = [names.index(getattr(config, field)) for field, names in _STILL]
     numbers = [
-        CONFIG_VERSION,
+        STILL_VERSION if any(more) else CONFIG_VERSION,
         *config.grid,
         len(config.strides),
         *config.strides,
@@ -48,6 +51,7 @@ def encode_config(config: NetworkConfig) -> bytes:
         *(getattr(config, field) for field, _ in _NUMBERS),
         *(names.index(getattr(config, field)) for field, names in parts.PARTS),
         parts.CODINGS.index(config.coding),
+        *(more if any(more) else []),
     ]
     return b"".join(pack_varint(number) for number in numbers)
 
@@ -59,15 +63,18 @@ def decode_config(payload: bytes, *, height: int, width: int) -> NetworkConfig:
     """
     reader = PayloadReader(payload)
     version = reader.number(255)
-    if version != CONFIG_VERSION:
-        raise StreamError(f"INR configuration {version} is not known; this nvc reads 2")
+    if version not in (CONFIG_VERSION, STILL_VERSION):
+        raise StreamError(f"INR configuration {version} is not known; this nvc reads 2 and 3")
     grid = (reader.number(parts.MAX_GRID), reader.number(parts.MAX_GRID))
     stages = reader.number(parts.MAX_STAGES)
     strides = tuple(reader.number(parts.MAX_STRIDE) for _ in range(stages))
     kernels = tuple(reader.number(parts.MAX_KERNEL) for _ in range(stages))
     numbers = {field: reader.number(most) for field, most in _NUMBERS}
     names = {}
-    for field, allowed in (*parts.PARTS, ("coding", parts.CODINGS)):
+    fields = [*parts.PARTS, ("coding", parts.CODINGS)]
+    if version == STILL_VERSION:
+        fields += _STILL
+    for field, allowed in fields:
         number = reader.number(255)
         if number >= len(allowed):
             raise StreamError(f"this nvc knows no INR {field} number {number}")
@@ -117,7 +124,7 @@ def _encode(group: QuantisedGroup, base: QuantisedGroup | None, prior: str) -> t
     config = group.config
     head, streams = bytearray(), MatrixWriter()
     if base is None:
-        head += b"".join(pack_varint(getattr(config, name)) for name in config.WIDTHS)
+        head += b"".join(pack_varint(getattr(config, name)) for name in config.width_fields)
         steps = [pack_step(step) for step in group.step_codes]
         weights = group.symbols
     else:
@@ -171,7 +178,7 @@ def decode_group(
         raise StreamError("INR parameters: the base of a group is coded in another way")
     reader = PayloadReader(payload)
     if base is None:
-        widths = {name: reader.number(parts.MAX_CHANNELS) for name in config.WIDTHS}
+        widths = {name: reader.number(parts.MAX_CHANNELS) for name in config.width_fields}
         try:
             config = replace(config, **widths).for_frames(frames)
         except UsageError as error:

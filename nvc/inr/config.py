@@ -6,7 +6,7 @@ import itertools
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any
 
 from nvc.errors import UsageError
 
@@ -20,6 +20,9 @@ WRAPS = ("none", "separable")
 HEADS = ("rgb", "rgb_sigmoid", "yuv420")
 ACTIVATIONS = ("gelu", "silu", "relu", "sine")
 
+CAMERAS = ("none", "affine")
+STILLS = ("none", "maps")
+
 # What each part may be; the order is that of the CONFIG unit.
 PARTS = (
     ("frame_code", FRAME_CODES),
@@ -32,8 +35,8 @@ PARTS = (
     ("activation", ACTIVATIONS),
 )
 CODINGS = ("own", "paper")  # nvc.inr.coding, or nvc.inr.published
-# What each group gives itself, in this order.
-WIDTHS = ("stem_width", "min_channels", "embedding_channels", "hidden_width")
+# What each group gives itself, in this order; still_level only where there are still maps.
+WIDTHS = ("stem_width", "min_channels", "embedding_channels", "hidden_width", "still_level")
 # Which frame codes a stem reads.
 STEM_CODES = {"pointwise": ("embedding", "grids"), "mlp": ("time",), "fusion": ("time",)}
 
@@ -70,14 +73,14 @@ class NetworkConfig:
     embedding_channels: of the embedding, or of all levels of the temporal grids. hidden_width: of
     what computes with time, its other widths being fixed shares of it. time_levels and
     time_base_percent: the positional encoding of time. frames: of the group, for what depends on
-    it. coding: how its weights are written. floor and hidden: (value, stem width from which it
+    it. coding: how its weights are written. camera: whether frames are seen through a map each
+    (nvc.inr.camera). still: whether the last stages have learned maps that no frame changes;
+    still_level: how many of the last stages are without one, the finest having one channel and
+    that before it two. floor and hidden: (value, stem width from which it
     holds), less in proportion below.
 
     Raises UsageError when a part is unknown or a size is out of bounds.
     """
-
-    # Fields that each group has its own of.
-    WIDTHS: ClassVar[tuple[str, ...]] = WIDTHS
 
     grid: tuple[int, int]
     strides: tuple[int, ...]
@@ -101,6 +104,9 @@ class NetworkConfig:
     head: str = "rgb"
     activation: str = "gelu"
     coding: str = "own"
+    camera: str = "none"
+    still: str = "none"
+    still_level: int = 0
     frames: int = 1
     floor: tuple[int, int] = (12, 32)
     hidden: tuple[int, int] = (64, 32)
@@ -109,6 +115,9 @@ class NetworkConfig:
         for field, allowed in PARTS:
             _allowed(field.replace("_", " "), getattr(self, field), allowed)
         _allowed("coding", self.coding, CODINGS)
+        _allowed("camera", self.camera, CAMERAS)
+        _allowed("still maps", self.still, STILLS)
+        _bounded("level of still maps", self.still_level, 0, MAX_STAGES)
         if self.frame_code not in STEM_CODES[self.stem]:
             raise UsageError(
                 f"the {self.stem} stem reads no {self.frame_code} frame code; allowed: "
@@ -143,6 +152,29 @@ class NetworkConfig:
                 f"{self.padded_size[0]} needs feature maps of {self.largest_activation()} values; "
                 f"allowed: {MAX_ACTIVATION_VALUES}"
             )
+
+    @property
+    def width_fields(self) -> tuple[str, ...]:
+        """Fields that each group has its own of."""
+        return WIDTHS if self.still != "none" else WIDTHS[:-1]
+
+    @property
+    def still_channels(self) -> tuple[int, ...]:
+        """Channels of the still maps of each stage."""
+        stages = len(self.strides)
+        if self.still == "none":
+            return (0,) * stages
+        finest = stages - 1 - self.still_level
+        return tuple({finest: 1, finest - 1: 2}.get(stage, 0) for stage in range(stages))
+
+    @property
+    def still_values(self) -> int:
+        """Values of all still maps."""
+        total, pixels = 0, self.grid[0] * self.grid[1]
+        for stride, channels in zip(self.strides, self.still_channels, strict=True):
+            pixels *= stride * stride
+            total += pixels * channels
+        return total
 
     @property
     def head_stride(self) -> int:
@@ -197,7 +229,8 @@ class NetworkConfig:
     def timed(self) -> bool:
         """Whether the network reads times, so that the shapes of some parameters or what they
         stand for depend on the number of frames."""
-        return self.frame_code != "embedding" or self.modulation != "none"
+        parts = (self.modulation, self.camera)
+        return self.frame_code != "embedding" or parts != ("none", "none")
 
     def for_frames(self, frames: int) -> NetworkConfig:
         """The same network for a group of `frames` frames."""

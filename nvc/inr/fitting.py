@@ -23,7 +23,7 @@ from nvc.inr.fit_config import FitConfig
 from nvc.inr.groups import ResidentClip
 from nvc.inr.module import GroupFit
 from nvc.inr.quantised import Base, QuantisedGroup
-from nvc.nn.precision import has_matrix_units
+from nvc.nn.precision import multiplies_bfloat16
 
 REPORT_SECONDS = 0.5
 FALL = 6.0  # dB under its best that a fit does not come back from, when it stays there
@@ -77,12 +77,12 @@ class FitStats:
 
 
 def use_bfloat16(fit: FitConfig, device: torch.device) -> bool:
-    """Whether the fit runs in bfloat16: as asked, else where the device has matrix units for it."""
+    """Whether the fit runs in bfloat16: as asked, else where the device is faster for it."""
     if fit.precision != "auto":
         return fit.precision == "bfloat16"
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return has_matrix_units()
+    return multiplies_bfloat16()
 
 
 class _Bookkeeping(lightning.Callback):

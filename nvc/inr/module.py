@@ -11,6 +11,7 @@ import torch
 from torch.func import functional_call
 from torch.nn import functional
 
+from nvc.inr.camera import PATH, Camera
 from nvc.inr.config import NetworkConfig
 from nvc.inr.embeddings import EmbeddingTable, FrameEncoder, NoCodes
 from nvc.inr.fit_config import FitConfig
@@ -63,6 +64,13 @@ class GroupFit(lightning.LightningModule):
 
         self.pictures = PictureSpace(network.head, clip.info)
         self.network = build_network(network)
+        camera = getattr(self.network, "camera", None)
+        self._path_step = 0.0
+        if isinstance(camera, Camera):
+            self._path_step = camera.log2_step(*network.padded_size)
+            if len(clip) > 1:
+                luma = clip.planes[0][:, None].float() / self.pictures.peak
+                camera.follow(pad_pictures(luma, network))
         self.names = [name for name, _ in self.network.named_parameters()]
         self.shapes = [parameter.shape for parameter in self.network.parameters()]
         self.source: torch.nn.Module
@@ -237,6 +245,9 @@ class GroupFit(lightning.LightningModule):
     def _start_steps(self, flat: torch.Tensor, codes: torch.Tensor, bits: float) -> None:
         """Set all steps so that a value costs about `bits` bits."""
         self.quantiser.start(flat, bits)
+        if PATH in self.names:
+            # Of what a map can be told apart by: its magnitude says nothing of that.
+            self.quantiser.log2_steps[self.names.index(PATH)] = self._path_step
         if codes.numel():
             self.embedding_quantiser.start(codes, bits)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import singledispatch
 from itertools import pairwise
 from typing import Any
@@ -13,9 +14,12 @@ from torch import nn
 
 from nvc.errors import UsageError
 from nvc.inr.blocks import Head, UpBlock
+from nvc.inr.camera import Camera
 from nvc.inr.config import MAX_CHANNELS, MAX_VALUES, NetworkConfig
 from nvc.inr.stems import FusionStem, MlpStem, PointwiseStem, TimeMlp
 from nvc.inr.timecode import TemporalGrid
+
+STILL_SHARE = 0.45  # of the size, that still maps may take
 
 
 class DecoderNetwork(nn.Module):
@@ -51,6 +55,9 @@ class DecoderNetwork(nn.Module):
             for stage, (inputs, outputs) in enumerate(pairwise(channels))
         )
         self.head = Head(channels[-1], kernel=config.head_kernel, kind=config.head)
+        self.camera = None
+        if config.camera == "affine":
+            self.camera = Camera(config.frames, head=config.head)
 
     def forward(
         self, codes: torch.Tensor | None, times: torch.Tensor | None = None
@@ -65,7 +72,8 @@ class DecoderNetwork(nn.Module):
         features = None if self.features is None else self.features(times)
         for block in self.blocks:
             x = block(x, position, features)
-        return self.head(x)
+        y = self.head(x)
+        return y if self.camera is None else self.camera(y, position)
 
 
 def frame_times(frames: int) -> torch.Tensor:
@@ -136,17 +144,30 @@ def width_for_parameters(config: NetworkConfig, frames: int, size_params: int) -
     return nearest_width(config, frames, size_params)
 
 
-def nearest_width(config: NetworkConfig, frames: int, size_params: int) -> NetworkConfig:
+def nearest_width(
+    config: NetworkConfig, frames: int, size_params: int, *, still_weight: float = 1.0
+) -> NetworkConfig:
     """The network whose exact count is nearest to `size_params`; see width_for_parameters.
 
-    The embedding gets fewer channels when it would take more than 15 % of the values. Where the
-    size is over the limits of feature maps or values, the widest network within them.
+    The embedding gets fewer channels when it would take more than 15 % of the values, and still
+    maps are coarser when they would take more than STILL_SHARE. Where the size is over the limits
+    of feature maps or values, the widest network within them. still_weight: what a value of a
+    still map counts.
     """
     config = config.for_frames(frames)
     for channels in (config.embedding_channels, 8, 4, 2):
         config = config.with_width(1, min(channels, config.embedding_channels))
         if code_values(config, frames) <= 0.15 * size_params:
             break
+    if config.still != "none":
+        # No more than the smallest network leaves, either.
+        bare = replace(config, still_level=len(config.strides))
+        room = min(STILL_SHARE * size_params, max(size_params - _count(bare, 1, frames), 0))
+        for level in range(len(config.strides) + 1):
+            config = replace(config, still_level=level)
+            if still_weight * config.still_values <= room:
+                break
+    size_params += round((1 - still_weight) * config.still_values)
     widest = _last(MAX_CHANNELS, lambda width: _within_limits(config, width, frames))
     low = _last(widest, lambda width: _count(config, width, frames) <= size_params)
     near = (low, min(low + 1, widest))
@@ -162,6 +183,8 @@ def nearest_width(config: NetworkConfig, frames: int, size_params: int) -> Netwo
 
 def least_values(config: NetworkConfig, frames: int) -> int:
     """The count of the smallest network nearest_width gives."""
+    if config.still != "none":
+        config = replace(config, still_level=len(config.strides))
     return _count(config.with_width(1, min(2, config.embedding_channels)), 1, frames)
 
 

@@ -51,13 +51,15 @@ class NirvanaConfig:
     frames: int = 1
 
     # What the family's coding and fitting ask of a network's configuration.
-    WIDTHS: ClassVar[tuple[str, ...]] = ("stem_width", "channels")
+    width_fields: ClassVar[tuple[str, ...]] = ("stem_width", "channels")
     coding: ClassVar[str] = "own"
     head: ClassVar[str] = "rgb"
     frame_code: ClassVar[str] = "patches"
     code_channels: ClassVar[int] = 0
     embedding_channels: ClassVar[int] = 1
     embedding_values: ClassVar[int] = 0
+    still: ClassVar[str] = "none"
+    still_values: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         for name, value, low, high in (

@@ -162,7 +162,7 @@ def encode_body(track: PfnrTrack) -> bytes:
         body = encode_config(config)
         head += pack_varint(len(body)) + body
         numbers = [config.fourier_stage, config.modes]
-        numbers += [getattr(config, name) for name in config.WIDTHS]
+        numbers += [getattr(config, name) for name in config.width_fields]
         head += b"".join(map(pack_varint, numbers))
     writer = MatrixWriter()
     for place, used in enumerate(track.before.used):
@@ -266,7 +266,7 @@ def decode_body(payload: bytes, previous: PfnrBody | None, *, height: int, width
 def _read_network(reader: PayloadReader, *, height: int, width: int) -> PfnrConfig:
     body = decode_config(reader.take(reader.number(1 << 10)), height=height, width=width)
     own: dict[str, Any] = {"fourier_stage": reader.number(16), "modes": reader.number(MAX_MODES)}
-    widths = {name: reader.number(MAX_CHANNELS) for name in body.WIDTHS}
+    widths = {name: reader.number(MAX_CHANNELS) for name in body.width_fields}
     try:
         return pfnr_config(replace(body, **widths), **own)
     except UsageError as error:

@@ -14,7 +14,7 @@ import torch
 
 from nvc.bitstream.bits import pack_varint
 from nvc.errors import StreamError, UsageError
-from nvc.inr.config import WIDTHS, NetworkConfig
+from nvc.inr.config import NetworkConfig
 from nvc.inr.huffman import decode_bytes, encode_bytes
 from nvc.inr.matrices import PayloadReader
 from nvc.inr.network import DecoderNetwork, parameter_shapes
@@ -75,7 +75,7 @@ def min_max_group(
 
 def encode_published(group: MinMaxGroup) -> bytes:
     """The PARAMETERS payload: widths, minimum and step of each tensor, one Huffman code for all."""
-    head = b"".join(pack_varint(getattr(group.config, name)) for name in WIDTHS)
+    head = b"".join(pack_varint(getattr(group.config, name)) for name in group.config.width_fields)
     ranges = b"".join(_RANGE.pack(*pair) for pair in group.ranges)
     values = np.concatenate([symbols.ravel() for symbols in group.symbols])
     return head + ranges + encode_bytes(values)
@@ -85,7 +85,7 @@ def decode_published(payload: bytes, config: NetworkConfig, frames: int) -> MinM
     """Undo encode_published. Raises StreamError on what it does not write, before allocating."""
     reader = PayloadReader(payload)
     try:
-        config = replace(config, **{name: reader.number(1 << 16) for name in WIDTHS})
+        config = replace(config, **{name: reader.number(1 << 16) for name in config.width_fields})
     except UsageError as error:
         raise StreamError(f"INR parameters: {error}") from None
     config = config.for_frames(frames)
