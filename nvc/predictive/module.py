@@ -4,9 +4,9 @@
 
 with R its bits a pixel, E = (6 ln MSE_Y + ln MSE_U + ln MSE_V) / 8, both means over frames: rates
 and errors count by their shares, as they do in a BD-rate over PSNR, so that every sequence and rate
-weighs the same. kappa is what a share of error is worth in shares of rate where the encoder works:
-lambda of the sequence's QP times its error over its rate. All frames share it, and what an error
-costs the frames that refer to it comes through these. An intra frame is followed by more frames in
+weighs the same. kappa is what a share of error is worth in shares of rate, the slope of curves over
+logarithms: in files 1.0 to 2.1, most 1.1 to 1.3. All frames share it, and what an error costs the
+frames that refer to it comes through these. An intra frame is followed by more frames in
 a file than here, so its rate and error count as much less. A small share of the errors of coarser
 scales keeps these pictures. Symbols are those the encoder would choose, with the gradients of
 nvc.predictive.choice, and bits those of their contexts, which RealBytes counts anew now and then.
@@ -48,8 +48,7 @@ class PredictiveModule(lightning.LightningModule):
     of the distortion of each coarser scale; reset_rate: share of frames whose past statistics are
     withheld; drop_rate: share of inter frames whose finest symbols are lost; ema: decay of the
     averaged weights; clip: largest norm of the gradient; gop: frames an intra frame serves in an
-    encode; kappa_range: bounds of kappa; weights: a shipped name or a .safetensors path to go on
-    from.
+    encode; kappa: as above; weights: a shipped name or a .safetensors path to go on from.
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class PredictiveModule(lightning.LightningModule):
         ema: float = 0.999,
         clip: float = 1.0,
         gop: int = 32,
-        kappa_range: tuple[float, float] = (0.6, 1.7),
+        kappa: float = 1.2,
         weights: str | None = None,
     ) -> None:
         super().__init__()
@@ -179,13 +178,13 @@ class PredictiveModule(lightning.LightningModule):
         Its value says little, as rates are divided by themselves; its gradient is that of the
         module text.
         """
-        rate, share, kappa, coarse = self.shares(costs, qp)
-        return (rate / rate.detach() + kappa * share + coarse).mean()
+        rate, share, coarse = self.shares(costs, qp)
+        return (rate / rate.detach() + self.hparams["kappa"] * share + coarse).mean()
 
     def shares(
         self, costs: list[tuple[Tensor, Tensor, Tensor]], qp: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """R, E and kappa of the module text, and what the coarser scales add, each (B,)."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """R and E of the module text, and what the coarser scales add, each (B,)."""
         first = min(1.0, (len(costs) - 1) / max(self.hparams["gop"] - 1, 1)) or 1.0
         weights = [first] + [1.0] * (len(costs) - 1)
         bits, errors, coarse = zip(*costs, strict=True)
@@ -196,19 +195,15 @@ class PredictiveModule(lightning.LightningModule):
             return torch.stack(parts).sum(0) / sum(weights)
 
         rate = mean([spent.float().sum(0) for spent in bits]) + OVERHEAD
-        plain = mean([_mixed(error.float(), CHROMA_WORTH) for error in errors])
         share = mean([_mixed((error.float() + _ROUNDING).log(), 1.0) for error in errors])
         small = mean(
             [
-                torch.stack([part * worth for part, worth in zip(shown, self.aux, strict=True)])
-                .float()
-                .sum(0)
+                sum((w * d.float() for w, d in zip(self.aux, shown, strict=True)), 0 * rate)
                 for shown in coarse
             ]
         )
         worth = qp_lambda(qp.clamp(max=QP_COUNT - 1)) / rate.detach()
-        kappa = (worth * plain.detach()).clamp(*self.hparams["kappa_range"])
-        return rate, share, kappa, worth * small
+        return rate, share, worth * small
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
         decay = min(self.hparams["ema"], (1 + self.global_step) / (10 + self.global_step))
