@@ -6,7 +6,7 @@ import pytest
 import torch
 from inr_clips import fit_units, luma_psnr, make_clip
 
-from nvc.errors import UsageError
+from nvc.errors import InputError, UsageError
 from nvc.inr.codec import InrCodec
 from nvc.inr.groups import ResidentClip
 from nvc.inr.losses import distortion, ssim
@@ -33,6 +33,14 @@ def test_what_is_packed_comes_back(head, chroma, depth, height, width):
         for plane, source in zip(planes, clip.planes, strict=True):
             assert torch.equal(plane, source)
     assert float(space.squared_error(target, target).max()) == 0
+
+
+def test_planes_that_are_no_luma_are_refused():
+    """As a damaged header may say of a file whose head writes planes."""
+    _, info = make_clip(1)
+    info = replace(info, color=replace(info.color, matrix=0))
+    with pytest.raises(InputError, match="matrix 0 has no luma"):
+        PictureSpace("yuv420", info)
 
 
 def test_packed_errors_are_those_of_rgb():

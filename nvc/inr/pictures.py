@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+from nvc.errors import InputError
 from nvc.video.color import (
     LUMA_WEIGHTS,
     effective_matrix,
@@ -130,10 +131,17 @@ def _block_gram(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def _to_rgb(info: VideoInfo) -> torch.Tensor:
-    """(3, 3): from Y, Cb, Cr as shares of the largest sample value, less their offsets, to RGB."""
+    """(3, 3): from Y, Cb, Cr as shares of the largest sample value, less their offsets, to RGB.
+
+    Raises InputError for planes that are no luma and chroma.
+    """
     _, luma_span, _, chroma_span = sample_spans(info.color, info.bit_depth)
     peak = 2**info.bit_depth - 1
-    kr, kb = LUMA_WEIGHTS[effective_matrix(info.color, info.height)]
+    code = effective_matrix(info.color, info.height)
+    if code not in LUMA_WEIGHTS:
+        allowed = ", ".join(map(str, LUMA_WEIGHTS))
+        raise InputError(f"colour matrix {code} has no luma to write; allowed: {allowed}")
+    kr, kb = LUMA_WEIGHTS[code]
     kg = 1 - kr - kb
     red, blue = 2 * (1 - kr), 2 * (1 - kb)
     matrix = torch.tensor([[1, 0, red], [1, -kb / kg * blue, -kr / kg * red], [1, blue, 0]])
