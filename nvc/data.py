@@ -349,7 +349,7 @@ class ClipDataModule(lightning.LightningDataModule):
             clip = load_clip(prepare_clip(path, self.cache))
             held_out = path.stem.startswith(self.validation_scenes)
             (self.validation if held_out else self.training).append(clip)
-            if self.halves and not held_out:
+            if self.halves and not held_out and min(clip.size) >= 2 * _ALIGN:
                 halves.append(load_clip(prepare_clip(path, self.cache, halve=True)))
         self.training += halves
         if not self.training:
