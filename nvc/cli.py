@@ -77,6 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
+        # CPython dies of SIGINT at its end, whatever the exit code, when ctrl-C fell into code that
+        # runs from a string (libraries make classes so); running any other string undoes that.
+        exec("")
         return _failed("interrupted", debug, EXIT_INTERRUPTED)
     except BrokenPipeError:
         _silence_stdout()

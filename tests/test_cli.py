@@ -254,6 +254,25 @@ def test_pipes_and_a_reader_that_goes_away(tmp_path) -> None:
     assert quiet.stderr == b""
 
 
+def test_ctrl_c_inside_code_run_from_a_string_exits_with_130_too(tmp_path) -> None:
+    # CPython would end with SIGINT itself here: seen once in a loaded run of the test below.
+    (tmp_path / "interrupted.py").write_text(
+        "import sys\n"
+        "import nvc.commands.info as info\n"
+        "info.run = lambda args: exec('raise KeyboardInterrupt')\n"
+        "from nvc.cli import main\n"
+        "sys.exit(main(['info', 'c.nvc']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, "nvc: error: interrupted\n")
+
+
 def test_interrupting_an_encode_exits_with_130_and_can_be_resumed(tmp_path) -> None:
     clip = write_clip(tmp_path / "c.mkv", width=48, height=32, frames=8)
     out = tmp_path / "c.nvc"
