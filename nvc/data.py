@@ -23,11 +23,19 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from nvc.errors import InputError
 from nvc.nn.blocks import QP_COUNT
-from nvc.predictive.bidirectional import direct_fields, search_pair
+from nvc.predictive.bidirectional import (
+    OLDER_WEIGHT,
+    direct_fields,
+    followed,
+    moved,
+    search_older,
+    search_pair,
+)
 from nvc.predictive.codec import EncodeOptions, decide, stretched
 from nvc.predictive.lookahead import AHEAD, CELL, link
 from nvc.predictive.motion_search import search_motion
 from nvc.predictive.sequence import motion_weight
+from nvc.predictive.shares import SQUARE, choose_shares, part_of_second
 from nvc.predictive.structure import Place, coding_order
 from nvc.video.reader import VideoReader
 
@@ -127,9 +135,10 @@ class ClipBatches(IterableDataset):
 
     rank: which of several processes training together this is; each draws its own sequences.
     Yields, frames in coding order, planes (y, u, v): (T, B, 1, crop, crop) and halves, uint8;
-    vectors (T, B, 2, crop/8, crop/8) int16 into the earlier reference and later_vectors into the
-    later one, zeros where there is none; references (T, 2) int64, their places in coding order or
-    -1; depth (T,) int64, of a B frame in its pyramid; qp (B,) int64 of an encode, stretched where
+    vectors (T, B, 2, crop/8, crop/8) int16 into the earlier reference and second_vectors into the
+    later or older one, zeros where there is none; share (T, B, 1, crop/16, crop/16) float32, the
+    part of the second (nvc.predictive.shares); references (T, 2) int64, their places in coding order
+    or -1; depth (T,) int64, of a B frame in its pyramid; qp (B,) int64 of an encode, stretched where
     there are B frames, and what its encoder would decide: qps (T, B) int64, anchors up to JITTER
     finer or coarser, and worth (T, B, 1, crop/16, crop/16) float32, what an error of each place
     counts. The batches end with the schedule. Raises InputError for clips that no stage fits.
@@ -224,19 +233,24 @@ class ClipBatches(IterableDataset):
             motion_of(cut[0], order, [motion_weight(int(qp)) for qp in each.clamp(0, QP_COUNT - 1)])
             for cut, (each, _) in zip(cuts, decided, strict=True)
         ]
-        earlier, later = (
+        *pairs, shares = zip(*fields, strict=True)
+        earlier, second = (
             torch.from_numpy(np.stack(parts, axis=1).astype(np.int16))  # (T, B, H/8, W/8, 2)
             .permute(0, 1, 4, 2, 3)
             .contiguous()
-            for parts in zip(*fields, strict=True)
+            for parts in pairs
         )
-        references = [(where[place.earlier], where[place.later]) for place in order]
+        references = [
+            (where[place.earlier], where[place.older if place.later is None else place.later])
+            for place in order
+        ]
         return {
             "y": y,
             "u": u,
             "v": v,
             "vectors": earlier,
-            "later_vectors": later,
+            "second_vectors": second,
+            "share": torch.from_numpy(np.stack(shares, axis=1))[:, :, None],
             "references": torch.tensor(references),
             "depth": torch.tensor([place.depth for place in order]),
             "qp": torch.tensor([spread(int(qp)) for qp in qps]),
@@ -274,14 +288,16 @@ def decisions(
 
 def motion_of(
     luma: np.ndarray, order: Sequence[Place], weights: Sequence[float]
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fields of a sequence of originals (T, H, W) uint8 in coding order, as the encoder searches.
 
-    Two arrays (T, H/8, W/8, 2) int32, into the earlier and into the later reference of each frame;
-    zeros where there is none. weights: cost of a bit in each frame, as in search_motion.
+    Two arrays (T, H/8, W/8, 2) int32, into the earlier and into the second reference of each frame,
+    zeros where there is none, and (T, H/16, W/16) float32, the part of the second. weights: cost of
+    a bit in each frame, as in search_motion.
     """
     shape = (len(order), luma.shape[1] // 8, luma.shape[2] // 8, 2)
-    earlier, later = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    earlier, second = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    parts = np.zeros((len(order), luma.shape[1] // SQUARE, luma.shape[2] // SQUARE), np.float32)
     at = {place.number: position for position, place in enumerate(order)}
     frames = [np.ascontiguousarray(picture) for picture in luma]
     for position, place in enumerate(order):
@@ -290,19 +306,29 @@ def motion_of(
         current, before, weight = frames[place.number], frames[place.earlier], weights[position]
         if place.later is None:
             earlier[position] = search_motion(current, before, weight=weight)
+            if place.older is not None:
+                older = frames[place.older]
+                expected = followed(earlier[position], earlier[at[place.earlier]])
+                first = moved(before, earlier[position])
+                found = search_older(current, first, older, expected, weight=weight)
+                pictures, dearer = (first, moved(older, found)), OLDER_WEIGHT * weight
+                shares, _ = choose_shares(current, *pictures, weight=dearer, between=False)
+                second[position], parts[position] = found, part_of_second(shares)
             continue
         first, last = at[place.earlier], at[place.later]
         from_later = order[last].earlier == place.earlier
         direct = direct_fields(
-            earlier[last] if from_later else later[first],
+            earlier[last] if from_later else second[first],
             place.number - place.earlier,
             place.later - place.number,
             from_later=from_later,
         )
-        earlier[position], later[position] = search_pair(
-            current, before, frames[place.later], direct, weight=weight, rounds=1
-        )
-    return earlier, later
+        after = frames[place.later]
+        pair = search_pair(current, before, after, direct, weight=weight, rounds=1)
+        pictures = (moved(before, pair[0]), moved(after, pair[1]))
+        shares, _ = choose_shares(current, *pictures, weight=weight, between=True)
+        earlier[position], second[position], parts[position] = *pair, part_of_second(shares)
+    return earlier, second, parts
 
 
 class ClipDataModule(lightning.LightningDataModule):

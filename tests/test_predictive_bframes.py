@@ -102,7 +102,7 @@ def test_the_decoder_has_what_the_encoder_had(coded) -> None:
     for (place, _), layers, memory in zip(order, payloads, memories, strict=True):
         parts = {layer: payload for layer, payload in enumerate(layers) if payload}
         frame = decoder.read(place.number, parts)
-        assert frame.references == place.references
+        assert frame.references[: len(place.references)] == place.references
         decoder.decode(frame)
         assert not decoder.damaged
         for mine, theirs in zip(decoder.memory.pictures, memory.pictures, strict=True):

@@ -72,7 +72,7 @@ def test_batches_with_b_frames_come_in_coding_order(clips: Path, tmp_path: Path)
     for place in (2, 3, 4):
         earlier, later = batch["references"][place]
         (first,) = compensate([luma[earlier]], batch["vectors"][place], 1)
-        (second,) = compensate([luma[later]], batch["later_vectors"][place], 1)
+        (second,) = compensate([luma[later]], batch["second_vectors"][place], 1)
         inside = (slice(None), slice(None), slice(24, -24), slice(24, -24))
         one = (luma[earlier] - luma[place])[inside].square().mean()
         assert ((first + second) / 2 - luma[place])[inside].square().mean() < 0.5 * one

@@ -1,9 +1,10 @@
-"""Motion of frames between two others: what is expected of it, and its search.
+"""Motion of frames with two references: what is expected of it, and its search.
 
 The field that leads from one reference to the other says where a frame between them lies on the
 way, as if everything moved evenly (the temporal direct mode of H.264, clause 8.4.1.2.3); only
 differences from that are coded. Both fields serve one prediction, the mean of the two references:
-the first is searched for itself, then each against what the other leaves of the picture.
+the first is searched for itself, then each against what the other leaves of the picture. The older
+reference of a P frame is looked for where the motion of the nearer one leads on to.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from nvc.predictive.motion import VECTOR_BLOCK, VECTOR_UNIT
 from nvc.predictive.motion_search import search_motion
 from nvc.predictive.plane_kernels import leave, move
 
 FIRST_WEIGHT = 2.0  # of a bit in the search of the first field for itself (docs/predictive.md)
+# Of a bit for the older reference of a P frame: what it leaves less of is mostly coded anyway.
+OLDER_WEIGHT = 3.0
 
 Field = NDArray[np.int32]
 
@@ -40,6 +44,48 @@ def direct_fields(
     return _spread(first), _spread(second)
 
 
+def followed(field: Field, onward: Field) -> Field:
+    """Motion over two steps: along field, then along the vector of the block where that leads.
+
+    Fields (rows, columns, 2), rows and columns even. Every square of 2x2 blocks has one vector, the
+    mean of its four; integers throughout, so that every machine finds the same.
+    """
+    rows, columns, _ = field.shape
+    y, x = np.ogrid[:rows, :columns]
+    unit = VECTOR_UNIT * VECTOR_BLOCK
+    at_x = np.floor_divide(x * unit + unit // 2 + field[..., 0], unit).clip(0, columns - 1)
+    at_y = np.floor_divide(y * unit + unit // 2 + field[..., 1], unit).clip(0, rows - 1)
+    whole = field.astype(np.int64) + onward[at_y, at_x]
+    squares = whole.reshape(rows // 2, 2, columns // 2, 2, 2).sum(axis=(1, 3))
+    return _spread(np.floor_divide(squares + 2, 4).astype(np.int32))
+
+
+def search_older(
+    source: NDArray[np.uint8],
+    earlier: NDArray[np.float32],
+    older: NDArray[np.uint8],
+    expected: Field,
+    *,
+    weight: float,
+) -> Field:
+    """Field of a P frame into its older reference, whose mean with the earlier is near the source.
+
+    earlier: that reference as it is moved onto the source, in levels of 255; expected: where the
+    motion into it leads on to, from which differences cost; weight: as in search_pair, and
+    OLDER_WEIGHT times that.
+    """
+    left = earlier.copy()
+    leave(source, left)
+    return search_motion(
+        left,
+        older,
+        previous=expected,
+        weight=4 * OLDER_WEIGHT * weight,
+        expected=expected,
+        coarse_of=source,
+    )
+
+
 def search_pair(
     source: NDArray[np.uint8],
     earlier: NDArray[np.uint8],
@@ -62,8 +108,7 @@ def search_pair(
     )
     for turn in range(1, 2 * rounds):
         own, other = turn % 2, 1 - turn % 2
-        left = np.empty(source.shape, np.float32)
-        move(pictures[other], fields[other], 1, left)
+        left = moved(pictures[other], fields[other])
         # (source - mean)^2 = (2 source - other - own)^2 / 4
         leave(source, left)
         fields[own] = search_motion(
@@ -75,6 +120,13 @@ def search_pair(
             coarse_of=source,
         )
     return fields[0], fields[1]
+
+
+def moved(picture: NDArray[np.uint8], field: Field) -> NDArray[np.float32]:
+    """Luma (H, W) moved by a field, in levels of 255."""
+    out = np.empty(picture.shape, np.float32)
+    move(picture, field, 1, out)
+    return out
 
 
 def _spread(squares: Field) -> Field:

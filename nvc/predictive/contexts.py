@@ -71,6 +71,12 @@ def symbol_contexts(forms: int) -> Contexts:
     return Contexts(np.tile(_gaussian(), (forms, 1)), confidence=60)
 
 
+@lru_cache(maxsize=8)
+def fixed_model(start: tuple[float, ...], confidence: int) -> NDArray[np.int32]:
+    """Where adaptive bits begin that no weights have counted; to be copied, not written to."""
+    return _model(_codes(np.array(start)).astype(np.int64).tobytes(), confidence)
+
+
 def vector_forms(fields: int) -> tuple[int, ...]:
     """Forms of the motion fields of a frame that has so many: one of a P frame, two of a B."""
     return ((), (0,), (1, 2))[fields]

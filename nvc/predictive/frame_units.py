@@ -16,12 +16,17 @@ from nvc.errors import StreamError
 from nvc.predictive.network import KIND_BI, KIND_INTER, KIND_INTRA, KIND_RESET
 
 PACK_BELOW = 600  # bytes of all layers under which a frame is one unit
-MAX_LAYERS = 7
-MAX_DISTANCE = 255  # of a P frame to its reference
+MAX_LAYERS = 6
+MAX_DISTANCE = 127  # of a P frame to its reference
+MAX_OLDER_DISTANCE = 255  # of a P frame to its second reference
 MAX_PAIR_DISTANCE = 16  # of a B frame to each of its two
 _KINDS = (KIND_INTER, KIND_INTRA, KIND_RESET, KIND_BI)  # by bits 6 and 7 of the first byte
 _QP_MASK = 63
+# In the second byte, over the bits of the layers.
+_SHARES = 64
 _PACKED = 128
+# In the byte of a P frame's distance.
+_OLDER = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +34,9 @@ class ReceivedFrame:
     """What arrived of a frame.
 
     qp, kind: None where nothing arrived; base: whether layer 0 did, which alone tells the numbers
-    of the references (as many as the kind has) and their coded fields; symbols: by layer, empty
-    where nothing was coded, and without those that are lost.
+    of the references (of a P frame one or two, the nearer first) and their coded fields, and the
+    coded shares of these, None where all squares are as usual; symbols: by layer, empty where
+    nothing was coded, and without those that are lost.
     """
 
     number: int
@@ -38,6 +44,7 @@ class ReceivedFrame:
     kind: int | None = None
     base: bool = False
     references: tuple[int, ...] = ()
+    shares: bytes | None = None
     fields: tuple[bytes, ...] = ()
     symbols: dict[int, bytes] = field(default_factory=dict)
 
@@ -48,22 +55,26 @@ def pack_frame(
     kind: int,
     *,
     distances: Sequence[int] = (),
+    shares: bytes | None = None,
     fields: Sequence[bytes] = (),
     pack: bool = True,
 ) -> list[bytes | None]:
     """Payloads of the units of a frame by layer, None where none is written.
 
-    layers: symbols of each; distances: to its references, the earlier first, all positive; fields:
-    coded fields into these, none where the network sends no motion; pack: whether a small frame
-    may be one unit.
+    layers: symbols of each; distances: to its references, in the order of ReceivedFrame, all
+    positive; shares, fields: coded, as there; pack: whether a small frame may be one unit.
     """
     head = bytes([qp | _KINDS.index(kind) << 6])
     there = sum(1 << number for number, payload in enumerate(layers) if payload)
     motion = b"".join(pack_varint(len(part)) + part for part in fields)
+    if shares is not None:
+        there |= _SHARES
+        motion = pack_varint(len(shares)) + shares + motion
     if kind == KIND_BI:
         motion = bytes([distances[0] - 1 << 4 | distances[1] - 1]) + motion
     elif kind != KIND_INTRA:
-        motion = bytes(distances) + motion
+        older = bytes(distances[1:])
+        motion = bytes([distances[0] | (_OLDER if older else 0)]) + older + motion
     parts = [payload for payload in layers if payload]
     if pack and sum(map(len, parts)) < PACK_BELOW:
         sized = [pack_varint(len(part)) + part for part in parts[:-1]]
@@ -89,9 +100,14 @@ def read_frame(number: int, parts: dict[int, bytes], *, sends: bool) -> Received
     try:
         if len(base) < 2:
             raise StreamError("layer 0 is cut off")
-        if kind == KIND_BI and not sends:
-            raise StreamError("a frame between two others, of weights that have none")
         references, start = _references(number, base, kind)
+        if len(references) > 1 and not sends:
+            raise StreamError("two references, of weights that have none")
+        shares = None
+        if base[1] & _SHARES:
+            if len(references) < 2:
+                raise StreamError("shares of references, of which there are not two")
+            shares, start = _sized(base, start, "the shares of references")
         fields = []
         for _ in references if sends else ():
             part, start = _sized(base, start, "a motion field")
@@ -110,6 +126,7 @@ def read_frame(number: int, parts: dict[int, bytes], *, sends: bool) -> Received
         kind=kind,
         base=True,
         references=references,
+        shares=shares,
         fields=tuple(fields),
         symbols=symbols,
     )
@@ -136,16 +153,21 @@ def _references(number: int, base: bytes, kind: int | None) -> tuple[tuple[int, 
     """Numbers of the references, and where the payload of layer 0 goes on behind them."""
     if kind == KIND_INTRA:
         return (), 2
-    if len(base) < 3:
+    two = len(base) > 2 and kind != KIND_BI and bool(base[2] & _OLDER)
+    start = 4 if two else 3
+    if len(base) < start:
         raise StreamError("layer 0 is cut off")
     if kind == KIND_BI:
         earlier, later = (base[2] >> 4) + 1, (base[2] & 15) + 1
         references: tuple[int, ...] = (number - earlier, number + later)
     else:
-        references = (number - base[2],)
-    if not 0 <= references[0] < number:
-        raise StreamError(f"its reference would be frame {references[0]}")
-    return references, 3
+        references = tuple(number - distance for distance in (base[2] & ~_OLDER, *base[3:start]))
+    for reference in references if kind != KIND_BI else references[:1]:
+        if not 0 <= reference < number:
+            raise StreamError(f"its reference would be frame {reference}")
+    if two and references[1] >= references[0]:
+        raise StreamError(f"its references would be frames {references[0]} and {references[1]}")
+    return references, start
 
 
 def _symbols(base: bytes, start: int) -> dict[int, bytes]:

@@ -33,7 +33,7 @@ from nvc.predictive.network import (
     frame_form,
     reference_qp,
 )
-from nvc.predictive.row_planes import arrays, enlarged, grey, mean_of, moved
+from nvc.predictive.row_planes import arrays, blended, enlarged, grey, moved
 from nvc.predictive.scales import ScaleNet, _int8, uses_statistics
 
 Origins = list[tuple[Memory, NDArray[np.int32]]]
@@ -338,8 +338,10 @@ class RowNetwork:
         """PredictiveNetwork.run of one frame; pictures are planes."""
         form = frame_form(kind)
         after = Memory(qp=qp)
-        past_qp = qp if memory is None else reference_qp(memory, second)
+        told = second if second is not None and second.told else None
+        past_qp = qp if memory is None else reference_qp(memory, told)
         origins = _origins(memory, vectors, second, size)
+        read = origins if told is second else origins[:1]
         goes_on = bool(uses_statistics(kind).all())
         planes: Planes | None = None
         features = codes = None
@@ -352,11 +354,13 @@ class RowNetwork:
             reference = grey(size, shrink) if base is None else base
             if origins:
                 parts = [moved(past.pictures[number], field, shrink) for past, field in origins]
-                reference = parts[0] if len(parts) == 1 else mean_of(*parts)
+                reference = parts[0]
+                if second is not None:
+                    reference = blended(*parts, second.share)
             given = level.predict(
                 reference, base, features, grid, qp=qp, form=form, past_qp=past_qp
             )
-            history = self._history(number, grid, origins, codes, kind, qp, past_qp)
+            history = self._history(number, grid, read, codes, kind, qp, past_qp)
             residual, k = code(number, given, history)  # type: ignore[arg-type]
             planes, features = level.synthesise(given, residual, qp, form)
             codes, averages = (torch.empty(k.shape, dtype=torch.uint8) for _ in range(2))
@@ -404,11 +408,13 @@ class RowNetwork:
 def _origins(
     memory: Memory | None, vectors: Tensor | None, second: Second | None, size: tuple[int, int]
 ) -> Origins:
-    """What a frame refers to, earlier first, and the field of vectors into each."""
+    """What a frame refers to and the field of vectors into each."""
     if memory is None:
         return []
     first = (memory, _as_field(vectors, size))
-    return [first] if second is None else [first, (second[0], _as_field(second[1], size))]
+    if second is None:
+        return [first]
+    return [first, (second.memory, _as_field(second.vectors, size))]
 
 
 def _as_field(vectors: Tensor | None, size: tuple[int, int]) -> NDArray[np.int32]:

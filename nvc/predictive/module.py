@@ -28,7 +28,7 @@ from nvc.nn.planes import CHROMA_GAIN, LUMA_CHANNELS, LUMA_GAIN, pack_planes, sh
 from nvc.predictive.checkpoint import load_network
 from nvc.predictive.config import ReferenceForm, size_config
 from nvc.predictive.level import qp_lambda
-from nvc.predictive.network import FrameResult, PredictiveNetwork, block_transform
+from nvc.predictive.network import FrameResult, PredictiveNetwork, Second, block_transform
 from nvc.predictive.rounding import CHROMA_WORTH
 from nvc.weights import by_name
 
@@ -111,16 +111,21 @@ class PredictiveModule(lightning.LightningModule):
     def sequence(self, batch: dict[str, Tensor]) -> list[FrameResult]:
         """Run the frames of a batch in coding order, the first one intra."""
         results: list[FrameResult] = []
-        references = batch["references"].tolist()
+        references, depths = batch["references"].tolist(), batch["depth"].tolist()
         for number, source in enumerate(frames_of(batch)):
             qp, worth = batch["qps"][number], batch["worth"][number]
-            earlier, later = references[number]
+            earlier, other = references[number]
             if earlier < 0:
                 results.append(self.network(source, qp, worth=worth))
                 continue
             second = None
-            if later >= 0:
-                second = (results[later].memory, batch["later_vectors"][number])
+            if other >= 0:
+                second = Second(
+                    results[other].memory,
+                    batch["second_vectors"][number],
+                    batch["share"][number],
+                    told=depths[number] > 0,
+                )
             reset = torch.rand(len(qp), device=qp.device) < self.hparams["reset_rate"]
             drop = None
             if self.hparams["drop_rate"]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from nvc.predictive.coarse_search import coarse_search
 from nvc.predictive.vector_kernels import predict
 
-MADE_WITH = "ff998d8cae60207b"  # see nvc.entropy.jit
+MADE_WITH = "d86bf83134544d03"  # see nvc.entropy.jit
 BLOCK = 8
 REACH = 64  # largest displacement in samples
 MARGIN = 72  # samples of edge replication around the reference; vectors stay inside it

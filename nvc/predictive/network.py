@@ -8,14 +8,16 @@ full reconstruction, in one of three forms (`PredictiveConfig.reference`):
 * derived: warped by an offset field read from the coarser features of this frame;
 * sent: warped by block vectors the encoder found and sends.
 
-A frame between two others has the mean of both, each warped, for its reference; an intra frame has
-none: the enlarged coarser picture takes its place.
+With two references (a frame between two others always, a P frame where it pays) every square of 16x16
+samples has the mean of both, each warped, or one of them alone; an intra frame has none: the
+enlarged coarser picture takes its place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -63,7 +65,18 @@ class Memory:
     qp: Tensor | None = None  # (B,) int64
 
 
-Second = tuple[Memory, Tensor]  # of a later frame, and the vectors into it
+class Second(NamedTuple):
+    """The second reference of a frame.
+
+    vectors (B, 2, H/8, W/8): into it; share (B, 1, H/16, W/16): its part of the prediction, 0, 1/2
+    or 1, None for 1/2 everywhere; told: whether the scale path reads it, as for a frame between two
+    others.
+    """
+
+    memory: Memory
+    vectors: Tensor
+    share: Tensor | None = None
+    told: bool = True
 
 
 @dataclass
@@ -138,8 +151,8 @@ class PredictiveNetwork(nn.Module):
         if motion is not None:
             picture = compensate(picture, motion, shrink)
         if second is not None:
-            later = compensate(second[0].pictures[number], second[1], shrink)
-            picture = tuple((a + b) / 2 for a, b in zip(picture, later, strict=True))
+            other = compensate(second.memory.pictures[number], second.vectors, shrink)
+            picture = blend(picture, other, second.share)
         return pack_planes(picture)
 
     def history(
@@ -156,7 +169,8 @@ class PredictiveNetwork(nn.Module):
             reads = uses_statistics(kind)
             both = _statistics(memory, number, vectors, cell)
             if second is not None:
-                both = torch.floor((both + _statistics(second[0], number, second[1], cell)) / 2)
+                other = _statistics(second.memory, number, second.vectors, cell)
+                both = torch.floor((both + other) / 2)
             past, average = (both * reads.float()[:, None, None, None]).chunk(2, dim=1)
             past_qp = torch.where(reads, reference_qp(memory, second), qp)
         coarse = None
@@ -167,7 +181,7 @@ class PredictiveNetwork(nn.Module):
         else:
             motion = motion_codes(vectors, cell)
             if second is not None:
-                motion = torch.maximum(motion, motion_codes(second[1], cell))
+                motion = torch.maximum(motion, motion_codes(second.vectors, cell))
         return History(
             past=past, average=average, coarse=coarse, motion=motion, kind=kind, past_qp=past_qp
         )
@@ -188,14 +202,16 @@ class PredictiveNetwork(nn.Module):
 
         qp (B,) int64 0..63; kind (B,) int64 frame kind; size (H, W), multiples of config.padding;
         memory None for an intra frame; vectors (B, 2, H/8, W/8) in quarter samples; second: of a
-        frame between two others (KIND_BI) the later one, memory and vectors being the earlier
-        one's. Returns x_hat of each scale, packed at its stride 8, and what other frames need.
+        frame between two others (KIND_BI) the later one, of a P frame an older one, memory and
+        vectors being the other's. Returns x_hat of each scale, packed at its stride 8, and what
+        other frames need.
         """
         if second is not None and self.config.reference != "sent":
-            raise ValueError(f"no frames between two others with {self.config.reference} motion")
+            raise ValueError(f"no frames of two references with {self.config.reference} motion")
         form = frame_form(kind)
         after = Memory(qp=qp)
-        past_qp = qp if memory is None else reference_qp(memory, second)
+        told = second if second is not None and second.told else None
+        past_qp = qp if memory is None else reference_qp(memory, told)
         pictures: list[Tensor] = []
         planes: Planes | None = None
         features = codes = None
@@ -204,7 +220,7 @@ class PredictiveNetwork(nn.Module):
             base = self.base(number, planes, len(qp), (size[0] // cell, size[1] // cell))
             reference = self.reference(number, base, memory, vectors, features, second)
             given = level.predict(reference, base, features, qp, form, past_qp=past_qp)
-            history = self.history(number, given.context, memory, codes, vectors, kind, qp, second)
+            history = self.history(number, given.context, memory, codes, vectors, kind, qp, told)
             residual, k = code(number, given, history)
             x_hat, features = level.synthesise(given, residual, qp, form)
             x_hat = x_hat.to(base.dtype)
@@ -235,7 +251,7 @@ class PredictiveNetwork(nn.Module):
         worth: what an error of each place counts, as Level.quantise has it.
         """
         kind = torch.full_like(qp, KIND_INTRA if memory is None else KIND_INTER)
-        if second is not None:
+        if second is not None and second.told:
             kind = torch.full_like(qp, KIND_BI)
         elif memory is not None and reset is not None:
             kind[reset] = KIND_RESET
@@ -295,8 +311,23 @@ def reference_qp(memory: Memory, second: Second | None) -> Tensor:
     assert memory.qp is not None
     if second is None:
         return memory.qp
-    assert second[0].qp is not None
-    return torch.maximum(memory.qp, second[0].qp)
+    assert second.memory.qp is not None
+    return torch.maximum(memory.qp, second.memory.qp)
+
+
+def blend(first: Planes, second: Planes, share: Tensor | None) -> Planes:
+    """Two pictures by the share of the second in every square, as Second has it."""
+    if share is None:
+        return tuple((a + b) / 2 for a, b in zip(first, second, strict=True))
+    mixed = []
+    for a, b in zip(first, second, strict=True):
+        part, size = share.to(a.dtype), a.shape[-2:]
+        if size[0] >= part.shape[-2]:
+            part = F.interpolate(part, size=size, mode="nearest")
+        else:
+            part = F.avg_pool2d(part, part.shape[-2] // size[0])
+        mixed.append(a + (b - a) * part)
+    return tuple(mixed)
 
 
 def block_transform(packed: Tensor, level: LevelConfig) -> Tensor:

@@ -129,6 +129,31 @@ def leave(source, moved):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
+def blend(first, second, share):  # type: ignore[no-untyped-def]
+    """first (H, W) becomes its mix with second by share (rows, columns), of squares or their means.
+
+    Either there are as many samples as squares or more, or a power of two fewer.
+    """
+    height, width = first.shape
+    if height >= share.shape[0]:
+        size = height // share.shape[0]
+        for i in range(height):
+            for j in range(width // size):
+                part = share[i // size, j]
+                for x in range(j * size, (j + 1) * size):
+                    first[i, x] += (second[i, x] - first[i, x]) * part
+        return
+    many = share.shape[0] // height
+    whole = np.float32(1) / np.float32(many * many)
+    for i in range(height):
+        for j in range(width):
+            part = np.float32(0)
+            for k in range(many * many):
+                part += share[i * many + k // many, j * many + k % many]
+            first[i, j] += (second[i, j] - first[i, j]) * (part * whole)
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
 def shrink(plane, factor, out):  # type: ignore[no-untyped-def]
     """Area average of factor x factor samples."""
     share = np.float32(1 / (factor * factor))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nvc.predictive.bidirectional import direct_fields
+from nvc.predictive.bidirectional import direct_fields, followed
 from nvc.predictive.motion import VECTOR_BLOCK
 from nvc.predictive.network import Memory
 from nvc.predictive.vectors import MAX_VECTOR
@@ -27,9 +27,14 @@ class Record:
 
     number: int
     memory: Memory
-    references: tuple[int, ...] = ()
+    references: tuple[int, ...] = ()  # the nearer of a P frame, the earlier of a B frame first
     fields: tuple[Field, ...] = ()
     whole: tuple[bool, ...] = ()
+
+    @property
+    def between(self) -> bool:
+        """Whether it is a B frame."""
+        return len(self.references) > 1 and self.references[1] > self.number
 
 
 class Records:
@@ -55,6 +60,21 @@ class Records:
         """Let go of the frames before one."""
         self._kept = {kept: record for kept, record in self._kept.items() if kept >= number}
 
+    def tidy(self, number: int, references: tuple[int, ...]) -> None:
+        """Let go of what no frame after this one refers to, once it is coded.
+
+        P frames refer to the last two anchors, B frames to what lies between their references.
+        """
+        first = references[0] if references else number
+        if len(references) < 2 or references[1] < number:
+            self.forget_before(first)
+            return
+        self._kept = {
+            kept: record
+            for kept, record in self._kept.items()
+            if kept >= first or not record.between
+        }
+
     def around(self, number: int) -> tuple[Record | None, Record | None]:
         """The nearest frames before and after, None where there is none."""
         before = max((kept for kept in self._kept if kept < number), default=None)
@@ -76,6 +96,17 @@ def direct(number: int, earlier: Record, later: Record) -> tuple[Field, Field] |
     if earlier.references[1:] == (later.number,):
         return direct_fields(earlier.fields[1], before, after, from_later=False)
     return None
+
+
+def onward(number: int, field: Field, earlier: Record, older: Record) -> Field:
+    """Field expected from a P frame into its older reference, given that into the earlier one.
+
+    It goes on along the earlier frame's own field where that leads to the older one, else as if
+    everything moved evenly.
+    """
+    if earlier.references[:1] == (older.number,):
+        return bounded(followed(field, earlier.fields[0]))
+    return scaled(field, number - older.number, number - earlier.number)
 
 
 def scaled(motion: Field, frames: int, of: int) -> Field:

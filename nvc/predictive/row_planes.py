@@ -38,9 +38,14 @@ def moved(planes: Planes, vectors: NDArray[np.int32], shrink: int) -> Planes:
     )
 
 
-def mean_of(first: Planes, other: Planes) -> Planes:
-    """Mean of two pictures; the first is written over."""
-    return tuple(a.add_(b).mul_(0.5) for a, b in zip(first, other, strict=True))
+def blended(first: Planes, second: Planes, share: Tensor | None) -> Planes:
+    """blend, of one frame; the first is written over."""
+    if share is None:
+        return tuple(a.add_(b).mul_(0.5) for a, b in zip(first, second, strict=True))
+    parts = share[0, 0].float().contiguous().numpy()
+    for a, b in zip(arrays(first), arrays(second), strict=True):
+        plane_kernels.blend(a, b, parts)
+    return first
 
 
 def _each(planes: Planes, factor: float, kernel) -> Planes:  # type: ignore[no-untyped-def]

@@ -9,22 +9,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from nvc.errors import StreamError
 from nvc.nn.blocks import QP_COUNT
 from nvc.nn.planes import enlarge_planes
-from nvc.predictive.bidirectional import search_pair
+from nvc.predictive.bidirectional import OLDER_WEIGHT, moved, search_older, search_pair
 from nvc.predictive.conceal import carried_motion, detail_of_past
 from nvc.predictive.contexts import vector_forms
 from nvc.predictive.frame_coder import CodedFrame, DecodedFrame, FrameCoder
 from nvc.predictive.frame_units import ReceivedFrame, pack_frame, read_frame
 from nvc.predictive.level import qp_lambda
 from nvc.predictive.motion_search import search_motion
-from nvc.predictive.network import KIND_BI, KIND_INTER, KIND_INTRA, KIND_RESET, Memory, Planes
+from nvc.predictive.network import (
+    KIND_BI,
+    KIND_INTER,
+    KIND_INTRA,
+    KIND_RESET,
+    Memory,
+    Planes,
+    Second,
+)
 from nvc.predictive.planes_io import to_levels
 from nvc.predictive.records import (
     Field,
@@ -33,15 +43,39 @@ from nvc.predictive.records import (
     bounded,
     direct,
     extended,
+    onward,
     scaled,
     vector_grid,
 )
 from nvc.predictive.rounding import CHROMA_WORTH
+from nvc.predictive.shares import (
+    FIRST,
+    SECOND,
+    Shares,
+    choose_shares,
+    decode_shares,
+    encode_shares,
+    part_of_second,
+    usual,
+    uses,
+)
 from nvc.predictive.structure import Place
-from nvc.predictive.vectors import decode_vectors, encode_vectors
+from nvc.predictive.vectors import Used, decode_vectors, encode_vectors
 
 _REFERENCES = {KIND_INTRA: 0, KIND_INTER: 1, KIND_RESET: 1, KIND_BI: 2}
+_OLDER_FORM = vector_forms(2)[1]  # of the field of a P frame into its older reference
 _TRIAL_PRICE = 1.9  # of an error where QPs are tried, in units of lambda (docs/predictive.md)
+
+
+@dataclass(frozen=True)
+class _Motion:
+    """What a frame refers to and how: fields on the padded grid, shares None for the usual."""
+
+    near: Sequence[Record]
+    fields: tuple[Field, ...]
+    shares: Shares | None = None
+    coded_shares: bytes | None = None
+    coded: Sequence[bytes] = ()
 
 
 class SequenceEncoder:
@@ -87,11 +121,16 @@ class SequenceEncoder:
         assert len(near) == len(references) == _REFERENCES[kind]
         if kind == KIND_INTRA:
             self.last = None
-        motion: list[bytes] = []
-        fields = (_still(vector_grid(self.coder.size)),) * len(near)
+        motion = _Motion(near, (_still(vector_grid(self.coder.size)),) * len(near))
         if near and self.sends:
-            fields, motion = self._motion(planes, qp, place.number, near, start, rounds)
-        given = _given(near, fields, self.coder.device)
+            luma, weight = _luma8(planes), motion_weight(qp)
+            if kind == KIND_BI:
+                motion = self._between(luma, weight, place.number, near, rounds)
+            else:
+                motion = self._behind(luma, weight, place, near[0], start)
+        given = _given(
+            motion.near, motion.fields, motion.shares, self.coder.device, between=kind == KIND_BI
+        )
         coded = {
             tried: self.coder.encode(planes, tried, kind, worth=worth, **given)
             for tried in {qp: None, **dict.fromkeys(others)}
@@ -100,55 +139,105 @@ class SequenceEncoder:
         if len(coded) > 1:
             taken = min(coded, key=lambda tried: self._cost(coded[tried], planes, qp))
         self.memory = coded[taken].memory
-        self.records.forget_before(min(place.references, default=place.number))
+        numbers = tuple(record.number for record in motion.near)
+        self.records.tidy(place.number, numbers)
         self.records.put(
             Record(
                 number=place.number,
                 memory=self.memory,
-                references=place.references,
-                fields=fields,
+                references=numbers,
+                fields=motion.fields,
             )
         )
         return pack_frame(
             coded[taken].layers,
             taken,
             kind,
-            distances=[abs(place.number - number) for number in place.references],
-            fields=motion,
+            distances=[abs(place.number - number) for number in numbers],
+            shares=motion.coded_shares,
+            fields=motion.coded,
             pack=self.pack,
         )
 
-    def _motion(
+    def _between(
         self,
-        planes: Planes,
-        qp: int,
+        luma: NDArray[np.uint8],
+        weight: float,
         number: int,
         near: Sequence[Record],
-        start: Field | None,
         rounds: int,
-    ) -> tuple[tuple[Field, ...], list[bytes]]:
-        """Search the motion from each reference: the fields, and their bytes."""
-        luma = _luma8(planes)
+    ) -> _Motion:
+        """Search the motion of a B frame and choose the shares of its references."""
         pictures = [_luma8(record.memory.pictures[-1]) for record in near]
-        weight = motion_weight(qp)
         rows, columns = vector_grid(self.coder.shown)
         grid = vector_grid(self.coder.size)
-        if len(near) == 2:
-            expected = direct(number, *near) or (_still(grid), _still(grid))
-            pair = search_pair(luma, *pictures, expected, weight=weight, rounds=rounds)
-            apart = [(a - b)[:rows, :columns] for a, b in zip(pair, expected, strict=True)]
-            fields = _upon(expected, apart, grid)
-        else:
-            frames = number - near[0].number
-            if start is None and self.last is not None:
-                start = scaled(self.last[0], frames, self.last[1])
-            found = search_motion(luma, pictures[0], previous=start, weight=weight)
-            apart = [found[:rows, :columns]]
-            fields = (extended(apart[0], grid),)
-            self.last = fields[0], frames
-        return fields, self._motion_bytes(apart)
+        expected = direct(number, *near) or (_still(grid), _still(grid))
+        pair = search_pair(luma, *pictures, expected, weight=weight, rounds=rounds)
+        apart = [(a - b)[:rows, :columns] for a, b in zip(pair, expected, strict=True)]
+        parts = [moved(*each) for each in zip(pictures, pair, strict=True)]
+        shares, saved = self._shares(luma, parts, weight, between=True)
+        coded = encode_shares(shares, between=True)
+        if saved <= 8 * weight * (len(coded) + 1):
+            payloads = self._motion_bytes(apart)
+            return _Motion(near, _upon(expected, apart, grid), coded=payloads)
+        # Vectors that are not used become others, so the fields come after.
+        payloads = self._motion_bytes(apart, [uses(shares, FIRST), uses(shares, SECOND)])
+        return _Motion(near, _upon(expected, apart, grid), shares, coded, payloads)
 
-    def _motion_bytes(self, apart: Sequence[Field]) -> list[bytes]:
+    def _behind(
+        self,
+        luma: NDArray[np.uint8],
+        weight: float,
+        place: Place,
+        earlier: Record,
+        start: Field | None,
+    ) -> _Motion:
+        """Search the motion of a P frame, and that into its older reference, if that pays."""
+        picture = _luma8(earlier.memory.pictures[-1])
+        rows, columns = vector_grid(self.coder.shown)
+        grid = vector_grid(self.coder.size)
+        frames = place.number - earlier.number
+        if start is None and self.last is not None:
+            start = scaled(self.last[0], frames, self.last[1])
+        found = search_motion(luma, picture, previous=start, weight=weight)[:rows, :columns]
+        field = extended(found, grid)
+        self.last = field, frames
+        alone = _Motion([earlier], (field,), coded=self._motion_bytes([found]))
+        older = None if place.older is None else self.records.get(place.older)
+        if older is None:
+            return alone
+        expected = onward(place.number, field, earlier, older)
+        first = moved(picture, field)
+        behind = _luma8(older.memory.pictures[-1])
+        second = search_older(luma, first, behind, expected, weight=weight)
+        weight *= OLDER_WEIGHT
+        shares, saved = self._shares(luma, [first, moved(behind, second)], weight, between=False)
+        coded = encode_shares(shares, between=False)
+        apart = (second - expected)[:rows, :columns]
+        # Not counted: what is known of this form is of B frames.
+        model = self.coder.network.motion_contexts.model(_OLDER_FORM)
+        payload = encode_vectors(apart, model, used=uses(shares, SECOND))
+        if saved <= 8 * weight * (len(coded) + len(payload) + 3):
+            return alone
+        fields = (field, *_upon([expected], [apart], grid))
+        return _Motion([earlier, older], fields, shares, coded, [*alone.coded, payload])
+
+    def _shares(
+        self,
+        luma: NDArray[np.uint8],
+        parts: Sequence[NDArray[np.float32]],
+        weight: float,
+        *,
+        between: bool,
+    ) -> tuple[Shares, float]:
+        """choose_shares of the squares that are shown."""
+        shares, saved = choose_shares(luma, *parts, weight=weight, between=between)
+        rows, columns = _squares(vector_grid(self.coder.shown))
+        return shares[:rows, :columns], saved
+
+    def _motion_bytes(
+        self, apart: Sequence[Field], used: Sequence[Used | None] = (None, None)
+    ) -> list[bytes]:
         """Payloads of the differences of one field or of a pair."""
         contexts, counts = self.coder.network.motion_contexts, self.coder.counts
         return [
@@ -157,6 +246,7 @@ class SequenceEncoder:
                 contexts.model(form),
                 first=apart[0] if place else None,
                 counts=None if counts is None else counts.of_vectors(form),
+                used=used[place],
             )
             for place, (field, form) in enumerate(zip(apart, vector_forms(len(apart)), strict=True))
         ]
@@ -206,10 +296,15 @@ class SequenceDecoder:
                 self.records.forget_before(frame.number)
             return picture
         near = self._references(frame)
-        fields = self._fields(frame, near)
+        try:
+            shares = self._shares(frame)
+            fields = self._fields(frame, near, shares)
+        except StreamError as error:
+            raise StreamError(f"frame {frame.number}: {error}") from error
         assert frame.qp is not None and frame.kind is not None
         payloads = self._payloads(frame, near)
-        given = _given(near, fields, self.coder.device)
+        between = frame.kind == KIND_BI
+        given = _given(near, fields, shares, self.coder.device, between=between)
         decoded = self.coder.decode(payloads, frame.qp, frame.kind, layers=self.count, **given)
         if frame.kind == KIND_INTRA and None in payloads and len(self.records):
             decoded = self._with_detail(frame.number, decoded, payloads.index(None))
@@ -218,10 +313,10 @@ class SequenceDecoder:
                 raise StreamError(
                     f"frame {frame.number}, layer {layer}: its symbols disagree with their checksum"
                 )
-        if len(near) == 1:
+        if near and not between:
             self._carry(fields[0], frame.number - near[0].number)
         self.qp = frame.qp
-        self.records.forget_before(min(frame.references, default=frame.number))
+        self.records.tidy(frame.number, frame.references)
         self._keep(frame.number, decoded, frame.references, fields)
         return decoded.picture
 
@@ -238,8 +333,9 @@ class SequenceDecoder:
     def recall(self, frames: Iterable[ReceivedFrame]) -> None:
         """Take over the motion of P frames decoded elsewhere, should any be carried on."""
         for frame in frames:
-            if frame.base and len(frame.references) == 1 and frame.fields:
-                self._carry(self._coded_fields(frame)[0], frame.number - frame.references[0])
+            if frame.base and frame.fields and frame.kind != KIND_BI:
+                field = self._coded_field(frame, 0, vector_forms(1)[0])
+                self._carry(field, frame.number - frame.references[0])
 
     def _predicted(
         self, number: int, near: Sequence[Record]
@@ -252,7 +348,7 @@ class SequenceDecoder:
         elif near and self.motion:
             frames = number - near[0].number
             fields = (carried_motion(*(scaled(field, frames, of) for field, of in self.motion)),)
-        given = _given(near, fields, self.coder.device)
+        given = _given(near, fields, None, self.coder.device, between=len(near) == 2)
         empty: list[bytes | None] = [None] * self.count
         return self.coder.decode(empty, self.qp, kind, layers=self.count, **given), fields
 
@@ -282,29 +378,61 @@ class SequenceDecoder:
             near.append(record)
         return near
 
-    def _fields(self, frame: ReceivedFrame, near: Sequence[Record]) -> tuple[Field, ...]:
+    def _shares(self, frame: ReceivedFrame) -> Shares | None:
+        """Shares of the references, None for the usual."""
+        if len(frame.references) < 2:
+            return None
+        squares, between = _squares(vector_grid(self.coder.shown)), frame.kind == KIND_BI
+        if frame.shares is not None:
+            return decode_shares(frame.shares, *squares, between=between)
+        return None if between else np.full(squares, usual(between), np.uint8)
+
+    def _fields(
+        self, frame: ReceivedFrame, near: Sequence[Record], shares: Shares | None
+    ) -> tuple[Field, ...]:
         """Motion into each reference, on the padded grid."""
         if not self.sends:
             return (_still(self.grid),) * len(near)
-        try:
-            coded = self._coded_fields(frame)
-        except StreamError as error:
-            raise StreamError(f"frame {frame.number}: {error}") from error
-        expected = direct(frame.number, *near) if len(near) == 2 else None
-        return coded if expected is None else _upon(expected, coded, self.grid)
+        if not near:
+            return ()
+        forms = vector_forms(len(near))
+        used: list[Used | None] = [None, None]
+        if shares is not None:
+            used = [uses(shares, FIRST), uses(shares, SECOND)]
+        if frame.kind == KIND_BI:
+            first = self._coded_field(frame, 0, forms[0], used=used[0])
+            apart = (first, self._coded_field(frame, 1, forms[1], used=used[1], first=first))
+            expected = direct(frame.number, *near)
+            return apart if expected is None else _upon(expected, apart, self.grid)
+        field = self._coded_field(frame, 0, vector_forms(1)[0])
+        if len(near) == 1:
+            return (field,)
+        apart = (self._coded_field(frame, 1, _OLDER_FORM, used=used[1]),)
+        return (field, *_upon([onward(frame.number, field, *near)], apart, self.grid))
 
-    def _coded_fields(self, frame: ReceivedFrame) -> tuple[Field, ...]:
-        """What was sent of the motion into each reference, on the padded grid."""
+    def _coded_field(
+        self,
+        frame: ReceivedFrame,
+        place: int,
+        form: int,
+        *,
+        used: Used | None = None,
+        first: Field | None = None,
+    ) -> Field:
+        """What was sent of the motion into one reference, on the padded grid."""
         shown, contexts = vector_grid(self.coder.shown), self.coder.network.motion_contexts
-        fields: list[Field] = []
-        for payload, form in zip(frame.fields, vector_forms(len(frame.references)), strict=True):
-            first = fields[0] if fields else None
-            fields.append(decode_vectors(payload, *shown, contexts.model(form), first=first))
-        return tuple(extended(field, self.grid) for field in fields)
+        if first is not None:
+            first = first[: shown[0], : shown[1]]
+        found = decode_vectors(
+            frame.fields[place], *shown, contexts.model(form), first=first, used=used
+        )
+        return extended(found, self.grid)
 
     def _payloads(self, frame: ReceivedFrame, near: Sequence[Record]) -> list[bytes | None]:
         """What of each layer can be read; None for lost, empty for nothing coded."""
         payloads: list[bytes | None] = []
+        if frame.kind != KIND_BI:
+            near = near[:1]  # the scale path reads no older one
         for layer in range(self.count):
             payload = frame.symbols.get(layer)
             known = frame.kind == KIND_RESET or all(record.whole[layer] for record in near)
@@ -345,16 +473,33 @@ def motion_weight(qp: int) -> float:
     return 0.7 * 255**2 / (0.75 * float(qp_lambda(torch.tensor(qp))))
 
 
-def _given(near: Sequence[Record], fields: Sequence[Field], device: torch.device) -> dict[str, Any]:
+def _given(
+    near: Sequence[Record],
+    fields: Sequence[Field],
+    shares: Shares | None,
+    device: torch.device,
+    *,
+    between: bool,
+) -> dict[str, Any]:
     """What the network is given of the references of a frame, as keywords of FrameCoder."""
-    pairs = [
-        (record.memory, _as_tensor(field, device))
-        for record, field in zip(near, fields, strict=True)
-    ]
-    if not pairs:
+    if not near:
         return {}
-    given: dict[str, Any] = {"memory": pairs[0][0], "vectors": pairs[0][1]}
-    return given if len(pairs) == 1 else given | {"second": pairs[1]}
+    vectors = [_as_tensor(field, device) for field in fields]
+    given: dict[str, Any] = {"memory": near[0].memory, "vectors": vectors[0]}
+    if len(near) == 1:
+        return given
+    share = None
+    if shares is not None:
+        grid = _squares(fields[0].shape[:2])
+        apart = [(0, whole - part) for whole, part in zip(grid, shares.shape, strict=True)]
+        part = part_of_second(np.pad(shares, apart, mode="edge"))
+        share = torch.from_numpy(part)[None, None].to(device)
+    return given | {"second": Second(near[1].memory, vectors[1], share, told=between)}
+
+
+def _squares(grid: Sequence[int]) -> tuple[int, int]:
+    """Rows and columns of squares of 2x2 vectors."""
+    return -(-grid[0] // 2), -(-grid[1] // 2)
 
 
 def _upon(

@@ -22,17 +22,19 @@ class Place:
     """A frame in coding order: its number in display order, what it refers to, how deep it is.
 
     earlier, later: numbers of its references, None where there is none; an intra frame has neither,
-    a P frame no later one. depth: 0 for these two, 1 and more for a B frame by its halving.
+    a P frame no later one, but perhaps an older one that it may refer to as well. depth: 0 for
+    these two, 1 and more for a B frame by its halving.
     """
 
     number: int
     earlier: int | None = None
     later: int | None = None
     depth: int = 0
+    older: int | None = None
 
     @property
     def references(self) -> tuple[int, ...]:
-        """Numbers of the frames it refers to, the earlier first."""
+        """Numbers of the frames it refers to for certain, the earlier first."""
         return tuple(number for number in (self.earlier, self.later) if number is not None)
 
 
@@ -54,25 +56,25 @@ def in_coding_order(
     if bframes not in BFRAMES:
         raise ValueError(f"bframes is {bframes}; allowed: {', '.join(map(str, BFRAMES))}")
     held: list[Item] = []  # what came after the last anchor
-    anchor = first
+    anchor, older = first, None
     for number, item in enumerate(items, start=first):
         position = (number - first) % gop
         if position == 0:
             yield Place(number), item
-            anchor = number
+            anchor, older = number, None
             continue
         held.append(item)
         if position % (bframes + 1) == 0 or position == gop - 1:
-            yield from _between(anchor, held)
-            anchor, held = number, []
+            yield from _between(anchor, older, held)
+            anchor, older, held = number, anchor, []
     if held:
-        yield from _between(anchor, held)
+        yield from _between(anchor, older, held)
 
 
-def _between(anchor: int, held: list[Item]) -> Iterator[tuple[Place, Item]]:
+def _between(anchor: int, older: int | None, held: list[Item]) -> Iterator[tuple[Place, Item]]:
     """The next anchor, which is the last of the items held, then the frames up to it."""
     following = anchor + len(held)
-    for place in (Place(following, anchor), *_pyramid(anchor, following, 1)):
+    for place in (Place(following, anchor, older=older), *_pyramid(anchor, following, 1)):
         yield place, held[place.number - anchor - 1]
 
 

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from nvc.predictive.motion import VECTOR_BLOCK
-from nvc.predictive.network import Memory, PredictiveNetwork, frame_form
+from nvc.predictive.network import Memory, PredictiveNetwork, Second, frame_form
 from nvc.predictive.scales import KIND_BI, KIND_INTER, KIND_INTRA, checkerboard
+from nvc.predictive.shares import SQUARE
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Port:
 GRAPHS = {
     "intra": (KIND_INTRA, ()),
     "inter": (KIND_INTER, ("past",)),
+    "inter2": (KIND_INTER, ("past", "older")),
     "bi": (KIND_BI, ("past", "next")),
 }
 
@@ -44,7 +46,8 @@ class SynthesisGraph(nn.Module):
 
     name: of GRAPHS. forward(*numbers, *tensors): numbers, (1,) int64, are the QPs of this frame and
     of each reference. The tensors, float32, are those of `inputs`, and it returns those of
-    `outputs`. Vectors are x, y in quarter samples, planes of samples in [0, 1]. Batch 1.
+    `outputs`. Vectors are x, y in quarter samples, planes of samples in [0, 1]; share is the part
+    of the second reference in every square, 0, 1/2 or 1. Batch 1.
     """
 
     def __init__(self, network: PredictiveNetwork, name: str) -> None:
@@ -70,6 +73,8 @@ class SynthesisGraph(nn.Module):
                 Port(f"{reference}_{port.name}", port.channels, port.stride)
                 for port in self.outputs
             ]
+        if len(self.references) == 2:
+            self.inputs.append(Port("share", 1, SQUARE))
 
     def forward(self, qp: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         count, given = len(self.symbols), len(self.references)
@@ -96,7 +101,9 @@ class SynthesisGraph(nn.Module):
             lambda number, given, history: (self._residual(number, symbols[number], qp),) * 2,
             memory=memories[0] if given else None,
             vectors=rest[0] if given else None,
-            second=(memories[1], rest[size]) if given > 1 else None,
+            second=Second(memories[1], rest[size], rest[-1], told=self.kind == KIND_BI)
+            if given > 1
+            else None,
         )
         return tuple(plane for picture in left.pictures for plane in picture)
 
@@ -119,6 +126,8 @@ def example(graph: SynthesisGraph, height: int, width: int, *, seed: int = 0) ->
             value = (value * 5 - 2.5).round()
         elif port.name.endswith("vectors"):
             value = (value * 64 - 32).round()
+        elif port.name == "share":
+            value = (value * 2).round() / 2
         tensors.append(value)
     numbers = [torch.tensor([32 - 8 * number]) for number in range(len(graph.numbers))]
     return (*numbers, *tensors)

@@ -3,7 +3,8 @@
 Squares of 2x2 blocks in raster order: one bit says whether the four differ, then come one vector or
 four. A vector equals its median predictor, or the left, the upper or the zero vector, or is its
 difference to the predictor; every decision is an adaptive bit under what is known around it, and in
-the second of a pair of fields under what the first holds in the same place.
+the second of a pair of fields under what the first holds in the same place. A square that the
+reference takes no part in has the predictor, and no bits.
 """
 
 import numpy as np
@@ -180,14 +181,23 @@ def _companion(length):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _walk(coder, data, model, counts, field, first, limit, writing):  # type: ignore[no-untyped-def]
-    """Write or read the field; False for a vector beyond the limit."""
+def _walk(coder, data, model, counts, field, first, used, limit, writing):  # type: ignore[no-untyped-def]
+    """Write or read the field; False for a vector beyond the limit.
+
+    used: by square, whether it has a vector at all; the field is given one where it has not.
+    """
     rows, columns, _ = field.shape
     apart = np.zeros((rows, columns, 2), np.int32)
     splits = np.zeros(((rows + 1) // 2 + 1, (columns + 1) // 2 + 1), np.int64)
     for row in range(0, rows, 2):
         for column in range(0, columns, 2):
             bottom, right = min(row + 2, rows), min(column + 2, columns)
+            if not used[row // 2, column // 2]:
+                px, py = predict(field, row, column, 2, 0), predict(field, row, column, 2, 1)
+                for r in range(row, bottom):
+                    for c in range(column, right):
+                        field[r, c, 0], field[r, c, 1] = px, py
+                continue
             split, longest = np.int64(0), np.int64(0)
             for r in range(row, bottom):
                 for c in range(column, right):
@@ -223,25 +233,25 @@ def _walk(coder, data, model, counts, field, first, limit, writing):  # type: ig
 
 
 @kernel
-def write(field, first, model, counts, limit, digits):  # type: ignore[no-untyped-def]
-    """The bytes, (n,) uint8; digits: room for them, uint16.
+def write(field, first, used, model, counts, limit, digits):  # type: ignore[no-untyped-def]
+    """The bytes, (n,) uint8; digits: room for them, uint16. Vectors not used are set in `field`.
 
-    first: of a pair the first field, when this is the second, else zeros; counts (CONTEXTS, 2): the
-    bits written are added to it.
+    first: of a pair the first field, when this is the second, else zeros; used: (rows / 2, columns
+    / 2) bool, rounded up; counts (CONTEXTS, 2): the bits written are added to it.
     """
     coder = np.zeros(CODER_SIZE, dtype=np.int64)
     start_writing(coder)
-    _walk(coder, digits, model, counts, field, first, limit, True)
+    _walk(coder, digits, model, counts, field, first, used, limit, True)
     return finish_writing(coder, digits)
 
 
 @kernel
-def read(data, first, model, limit, field):  # type: ignore[no-untyped-def]
+def read(data, first, used, model, limit, field):  # type: ignore[no-untyped-def]
     """Fill ``field`` (zeros); the bytes looked at, BAD_VECTOR or BAD_START."""
     coder = np.zeros(CODER_SIZE, dtype=np.int64)
     if not start_reading(coder, data):
         return np.int64(BAD_START)
     counts = np.zeros((1, 2), dtype=np.int64)
-    if not _walk(coder, data, model, counts, field, first, limit, False):
+    if not _walk(coder, data, model, counts, field, first, used, limit, False):
         return np.int64(BAD_VECTOR)
     return bytes_read(coder)
