@@ -32,9 +32,9 @@ from nvc.predictive.bidirectional import (
     search_pair,
 )
 from nvc.predictive.codec import EncodeOptions, decide, stretched
+from nvc.predictive.frame_motion import motion_weight
 from nvc.predictive.lookahead import AHEAD, CELL, link
 from nvc.predictive.motion_search import search_motion
-from nvc.predictive.sequence import motion_weight
 from nvc.predictive.shares import SQUARE, choose_shares, part_of_second
 from nvc.predictive.structure import Place, coding_order
 from nvc.video.reader import VideoReader
@@ -137,11 +137,11 @@ class ClipBatches(IterableDataset):
     Yields, frames in coding order, planes (y, u, v): (T, B, 1, crop, crop) and halves, uint8;
     vectors (T, B, 2, crop/8, crop/8) int16 into the earlier reference and second_vectors into the
     later or older one, zeros where there is none; share (T, B, 1, crop/16, crop/16) float32, the
-    part of the second (nvc.predictive.shares); references (T, 2) int64, their places in coding order
-    or -1; depth (T,) int64, of a B frame in its pyramid; qp (B,) int64 of an encode, stretched where
-    there are B frames, and what its encoder would decide: qps (T, B) int64, anchors up to JITTER
-    finer or coarser, and worth (T, B, 1, crop/16, crop/16) float32, what an error of each place
-    counts. The batches end with the schedule. Raises InputError for clips that no stage fits.
+    part of the second (nvc.predictive.shares); references (T, 2) int64, their places in coding
+    order or -1; depth (T,) int64, of a B frame in its pyramid; qp (B,) int64 of an encode,
+    stretched where there are B frames, and what its encoder would decide: qps (T, B) int64, anchors
+    up to JITTER finer or coarser, and worth (T, B, 1, crop/16, crop/16) float32, what an error of
+    each place counts. The batches end with the schedule. Raises InputError for clips that no stage fits.
     """
 
     def __init__(

@@ -11,18 +11,20 @@ from clips import make_frames
 from predictive_weights import tiny_network, write_weights
 
 from nvc.cli import main
+from nvc.commands.export import KINDS
 from nvc.predictive import frame_coder, synthesis
 from nvc.predictive.frame_coder import FrameCoder
-from nvc.predictive.network import KIND_BI, KIND_INTER, KIND_INTRA, Memory
+from nvc.predictive.network import KIND_BI, KIND_INTER, KIND_INTRA, Memory, Second
 from nvc.predictive.planes_io import to_planes
-from nvc.predictive.synthesis import SynthesisGraph, example, onnx_bytes
+from nvc.predictive.synthesis import GRAPHS, SynthesisGraph, example, onnx_bytes
 from nvc.video.frames import VideoInfo
 
 INFO = VideoInfo(width=80, height=48, frame_count=2, frame_rate=Fraction(25))
 
 
 def test_the_graph_makes_the_decoders_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the symbols of an intra, an inter and a B frame, what the decoder keeps and shows."""
+    """From the symbols of an intra, an inter and a B frame, and of a P frame of two references,
+    what the decoder keeps and shows."""
     network = tiny_network()
     coder = FrameCoder(network, (INFO.height, INFO.width))
     first, between, second = (
@@ -45,19 +47,25 @@ def test_the_graph_makes_the_decoders_pictures(monkeypatch: pytest.MonkeyPatch) 
         coder.decode(inter.layers, 15, KIND_INTER, memory=expected[0], vectors=vectors).memory
     )
 
-    def both(of: list[Memory]) -> dict:
-        return {"memory": of[0], "vectors": vectors, "second": (of[1], -vectors)}
+    share = torch.randint(0, 3, (1, 1, coder.size[0] // 16, coder.size[1] // 16)) / 2
 
-    bi = coder.encode(between, 18, KIND_BI, **both([intra.memory, inter.memory]))
-    expected.append(coder.decode(bi.layers, 18, KIND_BI, **both(expected)).memory)
-    assert len(symbols) == 6 and all(k.any() for k in symbols)
+    def both(of: list[Memory], told: bool) -> dict:
+        second = Second(of[1], -vectors, share, told=told)
+        return {"memory": of[0], "vectors": vectors, "second": second}
 
-    qps = [torch.tensor([qp]) for qp in (12, 15, 18)]
+    for kind, qp in ((KIND_BI, 18), (KIND_INTER, 21)):
+        coded = coder.encode(between, qp, kind, **both([intra.memory, inter.memory], qp == 18))
+        given = both(expected[:2], qp == 18)
+        expected.append(coder.decode(coded.layers, qp, kind, **given).memory)
+    assert len(symbols) == 8 and all(k.any() for k in symbols)
+
+    qps = [torch.tensor([qp]) for qp in (12, 15, 18, 21)]
     left = [SynthesisGraph(network, "intra")(qps[0], *symbols[:2])]
     moved = (vectors.float(), *left[0])
     left.append(SynthesisGraph(network, "inter")(qps[1], qps[0], *symbols[2:4], *moved))
-    moved += (-vectors.float(), *left[1])
-    left.append(SynthesisGraph(network, "bi")(qps[2], qps[0], qps[1], *symbols[4:], *moved))
+    moved += (-vectors.float(), *left[1], share)
+    left.append(SynthesisGraph(network, "bi")(qps[2], qps[0], qps[1], *symbols[4:6], *moved))
+    left.append(SynthesisGraph(network, "inter2")(qps[3], qps[0], *symbols[6:], *moved))
     for mine, memory in zip(left, expected, strict=True):
         flat = [plane for planes in memory.pictures for plane in planes]
         for a, b in zip(mine, flat, strict=True):
@@ -83,6 +91,10 @@ def test_onnxruntime_agrees_with_torch() -> None:
             assert torch.allclose(torch.from_numpy(mine), theirs, atol=1e-4)
 
 
+def test_the_command_knows_all_graphs() -> None:
+    assert set(KINDS) == set(GRAPHS)
+
+
 def test_the_command_writes_all_graphs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -96,9 +108,9 @@ def test_the_command_writes_all_graphs(
     given = ["export", "--onnx", str(tmp_path / "t.onnx"), "--weights", weights.stem]
     assert main(given) == 0
     captured = capsys.readouterr()
-    assert captured.out.count("any multiple of 32") == 3 and captured.err == ""
+    assert captured.out.count("any multiple of 32") == 4 and captured.err == ""
     assert main([*given, "--height", "33", "--width", "64", "-y"]) == 0
-    for name in ("intra", "inter", "bi"):
+    for name in GRAPHS:
         assert (tmp_path / f"t.{name}.onnx").read_text() == f"{name} (64, 64)"
 
 

@@ -295,7 +295,7 @@ def with_distance(value: int):
     ("number", "distance", "message"),
     [
         (4, 0, "frame 4: its reference would be frame 4"),
-        (4, 200, "frame 4: its reference would be frame -196"),
+        (4, 100, "frame 4: its reference would be frame -96"),
         (9, 9, "frame 9: it refers to frame 0, which is kept no more"),
         (2, 0xF0, "frame 2: its reference would be frame -14"),
         (7, 0x70, "frame 7: its reference would be frame -1"),
@@ -403,21 +403,36 @@ def test_what_waits_and_what_is_kept_is_bounded(coded, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("pack", [False, True])
 @pytest.mark.parametrize(
-    ("kind", "distances"),
-    [(KIND_INTRA, ()), (KIND_INTER, (3,)), (KIND_RESET, (255,)), (KIND_BI, (16, 1))],
+    ("kind", "distances", "shares"),
+    [
+        (KIND_INTRA, (), None),
+        (KIND_INTER, (3,), None),
+        (KIND_INTER, (4, 255), b"cde"),
+        (KIND_RESET, (127,), None),
+        (KIND_RESET, (1, 2), None),
+        (KIND_BI, (16, 1), None),
+        (KIND_BI, (2, 2), b""),
+    ],
 )
 def test_what_is_laid_out_is_read(
-    kind: int, distances: tuple[int, ...], pack: bool, monkeypatch: pytest.MonkeyPatch
+    kind: int,
+    distances: tuple[int, ...],
+    shares: bytes | None,
+    pack: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(nvc.predictive.frame_units, "PACK_BELOW", 600)
     fields = [b"ab", b""][: len(distances)]
     layers = [b"base", b"", b"fine"]
-    payloads = pack_frame(layers, 21, kind, distances=distances, fields=fields, pack=pack)
+    payloads = pack_frame(
+        layers, 21, kind, distances=distances, shares=shares, fields=fields, pack=pack
+    )
     parts = {layer: payload for layer, payload in enumerate(payloads) if payload is not None}
     assert set(parts) == ({0} if pack else {0, 2})
     frame = read_frame(300, parts, sends=True)
     assert (frame.qp, frame.kind, frame.base, frame.fields) == (21, kind, True, tuple(fields))
-    signs = (-1, 1)
+    assert frame.shares == shares
+    signs = (-1, 1 if kind == KIND_BI else -1)
     assert frame.references == tuple(300 + s * d for s, d in zip(signs, distances, strict=False))
     assert [frame.symbols[layer] for layer in range(3)] == layers
     assert (

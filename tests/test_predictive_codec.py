@@ -21,7 +21,7 @@ from nvc.predictive.frame_coder import FrameCoder
 from nvc.predictive.network import KIND_INTER, KIND_INTRA
 from nvc.predictive.planes_io import to_planes
 from nvc.predictive.sequence import SequenceEncoder
-from nvc.predictive.structure import Place
+from nvc.predictive.structure import Place, coding_order
 from nvc.video.frames import Frame, VideoInfo
 
 INFO = VideoInfo(width=80, height=48, frame_count=6, frame_rate=Fraction(25))
@@ -88,10 +88,9 @@ def test_the_decoder_shows_what_the_encoder_saw(weights: str) -> None:
     coder = FrameCoder(network, (INFO.height, INFO.width))
     encoder = SequenceEncoder(coder)
     frames = make_frames(INFO, 3)
-    for number, frame in enumerate(frames):
+    for place, frame in zip(coding_order(3, 0), frames, strict=True):
         planes = to_planes(frame, INFO, coder.size, torch.zeros(1))
-        place = Place(number, number - 1 if number else None)
-        encoder.encode(planes, 20, KIND_INTER if number else KIND_INTRA, place)
+        encoder.encode(planes, 20, KIND_INTER if place.number else KIND_INTRA, place)
     plain = {"intra_gain": 0, "qp_cycle": (0,), "effort": 0, "precision": "float32", "bframes": 0}
     shown = decode(encode(weights, frames=frames, qp=20, **plain), precision="float32")[2]
     reference = encoder.memory.pictures[-1][0][0, 0, : INFO.height, : INFO.width]

@@ -11,13 +11,15 @@ from nvc.files import whole_file
 
 EPILOG = """\
 An ONNX graph is the synthesis of one frame of dhvc: quantised symbols, vectors and the planes of
-its references go in, planes come out; docs/export.md has the tensors. There are three, of intra
-frames, of inter frames and of those between two others: FILE.intra.onnx, .inter.onnx, .bi.onnx.
+its references go in, planes come out; docs/export.md has the tensors. There are four, of intra
+frames, of inter frames with one reference and with two, and of those between two others:
+FILE.intra.onnx, .inter.onnx, .inter2.onnx, .bi.onnx.
 
   nvc export --onnx dhvc_s.onnx                               any size
   nvc export --onnx dhvc_s.onnx --height 1080 --width 1920    one size, for engines that ask for it
 """
 MAX_SIDE = 1 << 16
+KINDS = ("intra", "inter", "inter2", "bi")  # nvc.predictive.synthesis.GRAPHS, not loaded for --help
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trace, write, and say in one line (or one JSON object) what was written."""
-    outs = {kind: Path(args.onnx).with_suffix(f".{kind}.onnx") for kind in ("intra", "inter", "bi")}
+    outs = {kind: Path(args.onnx).with_suffix(f".{kind}.onnx") for kind in KINDS}
     if Path(args.onnx).suffix != ".onnx":
         raise UsageError(f"--onnx {args.onnx}: the name must end in .onnx")
     for out in outs.values():

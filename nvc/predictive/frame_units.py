@@ -107,7 +107,7 @@ def read_frame(number: int, parts: dict[int, bytes], *, sends: bool) -> Received
         if base[1] & _SHARES:
             if len(references) < 2:
                 raise StreamError("shares of references, of which there are not two")
-            shares, start = _sized(base, start, "the shares of references")
+            shares, start = _sized(base, start, "a share of references")
         fields = []
         for _ in references if sends else ():
             part, start = _sized(base, start, "a motion field")

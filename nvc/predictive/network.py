@@ -8,8 +8,8 @@ full reconstruction, in one of three forms (`PredictiveConfig.reference`):
 * derived: warped by an offset field read from the coarser features of this frame;
 * sent: warped by block vectors the encoder found and sends.
 
-With two references (a frame between two others always, a P frame where it pays) every square of 16x16
-samples has the mean of both, each warped, or one of them alone; an intra frame has none: the
+With two references (a frame between two others always, a P frame where it pays) every square of
+16x16 samples has the mean of both, each warped, or one of them alone; an intra frame has none: the
 enlarged coarser picture takes its place.
 """
 

@@ -9,23 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from nvc.errors import StreamError
 from nvc.nn.blocks import QP_COUNT
 from nvc.nn.planes import enlarge_planes
-from nvc.predictive.bidirectional import OLDER_WEIGHT, moved, search_older, search_pair
 from nvc.predictive.conceal import carried_motion, detail_of_past
-from nvc.predictive.contexts import vector_forms
 from nvc.predictive.frame_coder import CodedFrame, DecodedFrame, FrameCoder
+from nvc.predictive.frame_motion import Motion, MotionReader, MotionWriter, still
 from nvc.predictive.frame_units import ReceivedFrame, pack_frame, read_frame
 from nvc.predictive.level import qp_lambda
-from nvc.predictive.motion_search import search_motion
 from nvc.predictive.network import (
     KIND_BI,
     KIND_INTER,
@@ -33,49 +27,20 @@ from nvc.predictive.network import (
     KIND_RESET,
     Memory,
     Planes,
-    Second,
 )
-from nvc.predictive.planes_io import to_levels
 from nvc.predictive.records import (
     Field,
     Record,
     Records,
-    bounded,
     direct,
-    extended,
-    onward,
     scaled,
     vector_grid,
 )
 from nvc.predictive.rounding import CHROMA_WORTH
-from nvc.predictive.shares import (
-    FIRST,
-    SECOND,
-    Shares,
-    choose_shares,
-    decode_shares,
-    encode_shares,
-    part_of_second,
-    usual,
-    uses,
-)
 from nvc.predictive.structure import Place
-from nvc.predictive.vectors import Used, decode_vectors, encode_vectors
 
 _REFERENCES = {KIND_INTRA: 0, KIND_INTER: 1, KIND_RESET: 1, KIND_BI: 2}
-_OLDER_FORM = vector_forms(2)[1]  # of the field of a P frame into its older reference
 _TRIAL_PRICE = 1.9  # of an error where QPs are tried, in units of lambda (docs/predictive.md)
-
-
-@dataclass(frozen=True)
-class _Motion:
-    """What a frame refers to and how: fields on the padded grid, shares None for the usual."""
-
-    near: Sequence[Record]
-    fields: tuple[Field, ...]
-    shares: Shares | None = None
-    coded_shares: bytes | None = None
-    coded: Sequence[bytes] = ()
 
 
 class SequenceEncoder:
@@ -87,7 +52,7 @@ class SequenceEncoder:
         self.sends = coder.network.config.reference == "sent"
         self.records = Records()
         self.memory: Memory | None = None  # of the frame coded last
-        self.last: tuple[Field, int] | None = None  # motion of the last P frame, over how many
+        self.motion = MotionWriter(coder, self.records)
 
     def psnr(self, planes: Planes, height: int, width: int) -> float:
         """PSNR in dB of the frame coded last, (6Y + U + V) / 8 of the visible part."""
@@ -119,18 +84,15 @@ class SequenceEncoder:
         references = [self.records.get(number) for number in place.references]
         near = [record for record in references if record is not None]
         assert len(near) == len(references) == _REFERENCES[kind]
-        if kind == KIND_INTRA:
-            self.last = None
-        motion = _Motion(near, (_still(vector_grid(self.coder.size)),) * len(near))
+        if not near:
+            self.motion.last = None
+        motion = Motion(near, (still(vector_grid(self.coder.size)),) * len(near))
         if near and self.sends:
-            luma, weight = _luma8(planes), motion_weight(qp)
             if kind == KIND_BI:
-                motion = self._between(luma, weight, place.number, near, rounds)
+                motion = self.motion.between(planes, qp, place.number, near, rounds=rounds)
             else:
-                motion = self._behind(luma, weight, place, near[0], start)
-        given = _given(
-            motion.near, motion.fields, motion.shares, self.coder.device, between=kind == KIND_BI
-        )
+                motion = self.motion.behind(planes, qp, place, near[0], start=start)
+        given = motion.given(self.coder.device, between=kind == KIND_BI)
         coded = {
             tried: self.coder.encode(planes, tried, kind, worth=worth, **given)
             for tried in {qp: None, **dict.fromkeys(others)}
@@ -158,98 +120,6 @@ class SequenceEncoder:
             fields=motion.coded,
             pack=self.pack,
         )
-
-    def _between(
-        self,
-        luma: NDArray[np.uint8],
-        weight: float,
-        number: int,
-        near: Sequence[Record],
-        rounds: int,
-    ) -> _Motion:
-        """Search the motion of a B frame and choose the shares of its references."""
-        pictures = [_luma8(record.memory.pictures[-1]) for record in near]
-        rows, columns = vector_grid(self.coder.shown)
-        grid = vector_grid(self.coder.size)
-        expected = direct(number, *near) or (_still(grid), _still(grid))
-        pair = search_pair(luma, *pictures, expected, weight=weight, rounds=rounds)
-        apart = [(a - b)[:rows, :columns] for a, b in zip(pair, expected, strict=True)]
-        parts = [moved(*each) for each in zip(pictures, pair, strict=True)]
-        shares, saved = self._shares(luma, parts, weight, between=True)
-        coded = encode_shares(shares, between=True)
-        if saved <= 8 * weight * (len(coded) + 1):
-            payloads = self._motion_bytes(apart)
-            return _Motion(near, _upon(expected, apart, grid), coded=payloads)
-        # Vectors that are not used become others, so the fields come after.
-        payloads = self._motion_bytes(apart, [uses(shares, FIRST), uses(shares, SECOND)])
-        return _Motion(near, _upon(expected, apart, grid), shares, coded, payloads)
-
-    def _behind(
-        self,
-        luma: NDArray[np.uint8],
-        weight: float,
-        place: Place,
-        earlier: Record,
-        start: Field | None,
-    ) -> _Motion:
-        """Search the motion of a P frame, and that into its older reference, if that pays."""
-        picture = _luma8(earlier.memory.pictures[-1])
-        rows, columns = vector_grid(self.coder.shown)
-        grid = vector_grid(self.coder.size)
-        frames = place.number - earlier.number
-        if start is None and self.last is not None:
-            start = scaled(self.last[0], frames, self.last[1])
-        found = search_motion(luma, picture, previous=start, weight=weight)[:rows, :columns]
-        field = extended(found, grid)
-        self.last = field, frames
-        alone = _Motion([earlier], (field,), coded=self._motion_bytes([found]))
-        older = None if place.older is None else self.records.get(place.older)
-        if older is None:
-            return alone
-        expected = onward(place.number, field, earlier, older)
-        first = moved(picture, field)
-        behind = _luma8(older.memory.pictures[-1])
-        second = search_older(luma, first, behind, expected, weight=weight)
-        weight *= OLDER_WEIGHT
-        shares, saved = self._shares(luma, [first, moved(behind, second)], weight, between=False)
-        coded = encode_shares(shares, between=False)
-        apart = (second - expected)[:rows, :columns]
-        # Not counted: what is known of this form is of B frames.
-        model = self.coder.network.motion_contexts.model(_OLDER_FORM)
-        payload = encode_vectors(apart, model, used=uses(shares, SECOND))
-        if saved <= 8 * weight * (len(coded) + len(payload) + 3):
-            return alone
-        fields = (field, *_upon([expected], [apart], grid))
-        return _Motion([earlier, older], fields, shares, coded, [*alone.coded, payload])
-
-    def _shares(
-        self,
-        luma: NDArray[np.uint8],
-        parts: Sequence[NDArray[np.float32]],
-        weight: float,
-        *,
-        between: bool,
-    ) -> tuple[Shares, float]:
-        """choose_shares of the squares that are shown."""
-        shares, saved = choose_shares(luma, *parts, weight=weight, between=between)
-        rows, columns = _squares(vector_grid(self.coder.shown))
-        return shares[:rows, :columns], saved
-
-    def _motion_bytes(
-        self, apart: Sequence[Field], used: Sequence[Used | None] = (None, None)
-    ) -> list[bytes]:
-        """Payloads of the differences of one field or of a pair."""
-        contexts, counts = self.coder.network.motion_contexts, self.coder.counts
-        return [
-            encode_vectors(
-                field,
-                contexts.model(form),
-                first=apart[0] if place else None,
-                counts=None if counts is None else counts.of_vectors(form),
-                used=used[place],
-            )
-            for place, (field, form) in enumerate(zip(apart, vector_forms(len(apart)), strict=True))
-        ]
 
     def _cost(self, coded: CodedFrame, planes: Planes, qp: int) -> float:
         """Bits a pixel and errors, these at the price of lambda of `qp`."""
@@ -279,6 +149,7 @@ class SequenceDecoder:
         self.grid = vector_grid(coder.size)
         self.records = Records()
         self.memory: Memory | None = None  # of the frame decoded last
+        self.reader = MotionReader(coder)
         self.motion: list[tuple[Field, int]] = []  # of the last P frame and the one before
         self.damaged = False
         self.qp = QP_COUNT // 2
@@ -296,15 +167,16 @@ class SequenceDecoder:
                 self.records.forget_before(frame.number)
             return picture
         near = self._references(frame)
-        try:
-            shares = self._shares(frame)
-            fields = self._fields(frame, near, shares)
-        except StreamError as error:
-            raise StreamError(f"frame {frame.number}: {error}") from error
+        motion = Motion(near, (still(self.grid),) * len(near))
+        if near and self.sends:
+            try:
+                motion = self.reader.read(frame, near)
+            except StreamError as error:
+                raise StreamError(f"frame {frame.number}: {error}") from error
         assert frame.qp is not None and frame.kind is not None
         payloads = self._payloads(frame, near)
         between = frame.kind == KIND_BI
-        given = _given(near, fields, shares, self.coder.device, between=between)
+        given = motion.given(self.coder.device, between=between)
         decoded = self.coder.decode(payloads, frame.qp, frame.kind, layers=self.count, **given)
         if frame.kind == KIND_INTRA and None in payloads and len(self.records):
             decoded = self._with_detail(frame.number, decoded, payloads.index(None))
@@ -314,10 +186,10 @@ class SequenceDecoder:
                     f"frame {frame.number}, layer {layer}: its symbols disagree with their checksum"
                 )
         if near and not between:
-            self._carry(fields[0], frame.number - near[0].number)
+            self._carry(motion.fields[0], frame.number - near[0].number)
         self.qp = frame.qp
         self.records.tidy(frame.number, frame.references)
-        self._keep(frame.number, decoded, frame.references, fields)
+        self._keep(frame.number, decoded, frame.references, motion.fields)
         return decoded.picture
 
     def conceal(self, number: int) -> Planes:
@@ -334,21 +206,20 @@ class SequenceDecoder:
         """Take over the motion of P frames decoded elsewhere, should any be carried on."""
         for frame in frames:
             if frame.base and frame.fields and frame.kind != KIND_BI:
-                field = self._coded_field(frame, 0, vector_forms(1)[0])
-                self._carry(field, frame.number - frame.references[0])
+                self._carry(self.reader.nearest(frame), frame.number - frame.references[0])
 
     def _predicted(
         self, number: int, near: Sequence[Record]
     ) -> tuple[DecodedFrame, tuple[Field, ...]]:
         """A frame without symbols: between two others, from one alone, or grey."""
         kind = (KIND_INTRA, KIND_INTER, KIND_BI)[len(near)]
-        fields = (_still(self.grid),) * len(near)
+        fields = (still(self.grid),) * len(near)
         if len(near) == 2:
             fields = direct(number, *near) or fields
         elif near and self.motion:
             frames = number - near[0].number
             fields = (carried_motion(*(scaled(field, frames, of) for field, of in self.motion)),)
-        given = _given(near, fields, None, self.coder.device, between=len(near) == 2)
+        given = Motion(near, fields).given(self.coder.device, between=len(near) == 2)
         empty: list[bytes | None] = [None] * self.count
         return self.coder.decode(empty, self.qp, kind, layers=self.count, **given), fields
 
@@ -377,56 +248,6 @@ class SequenceDecoder:
                 )
             near.append(record)
         return near
-
-    def _shares(self, frame: ReceivedFrame) -> Shares | None:
-        """Shares of the references, None for the usual."""
-        if len(frame.references) < 2:
-            return None
-        squares, between = _squares(vector_grid(self.coder.shown)), frame.kind == KIND_BI
-        if frame.shares is not None:
-            return decode_shares(frame.shares, *squares, between=between)
-        return None if between else np.full(squares, usual(between), np.uint8)
-
-    def _fields(
-        self, frame: ReceivedFrame, near: Sequence[Record], shares: Shares | None
-    ) -> tuple[Field, ...]:
-        """Motion into each reference, on the padded grid."""
-        if not self.sends:
-            return (_still(self.grid),) * len(near)
-        if not near:
-            return ()
-        forms = vector_forms(len(near))
-        used: list[Used | None] = [None, None]
-        if shares is not None:
-            used = [uses(shares, FIRST), uses(shares, SECOND)]
-        if frame.kind == KIND_BI:
-            first = self._coded_field(frame, 0, forms[0], used=used[0])
-            apart = (first, self._coded_field(frame, 1, forms[1], used=used[1], first=first))
-            expected = direct(frame.number, *near)
-            return apart if expected is None else _upon(expected, apart, self.grid)
-        field = self._coded_field(frame, 0, vector_forms(1)[0])
-        if len(near) == 1:
-            return (field,)
-        apart = (self._coded_field(frame, 1, _OLDER_FORM, used=used[1]),)
-        return (field, *_upon([onward(frame.number, field, *near)], apart, self.grid))
-
-    def _coded_field(
-        self,
-        frame: ReceivedFrame,
-        place: int,
-        form: int,
-        *,
-        used: Used | None = None,
-        first: Field | None = None,
-    ) -> Field:
-        """What was sent of the motion into one reference, on the padded grid."""
-        shown, contexts = vector_grid(self.coder.shown), self.coder.network.motion_contexts
-        if first is not None:
-            first = first[: shown[0], : shown[1]]
-        found = decode_vectors(
-            frame.fields[place], *shown, contexts.model(form), first=first, used=used
-        )
-        return extended(found, self.grid)
 
     def _payloads(self, frame: ReceivedFrame, near: Sequence[Record]) -> list[bytes | None]:
         """What of each layer can be read; None for lost, empty for nothing coded."""
@@ -464,57 +285,6 @@ class SequenceDecoder:
         )
 
 
-def motion_weight(qp: int) -> float:
-    """Cost of a bit of motion in squared errors of 8-bit luma.
-
-    From D + R / lambda with D in squared 8-bit levels, of which luma counts 6 / 8; the factor 0.7
-    is measured (docs/predictive.md).
-    """
-    return 0.7 * 255**2 / (0.75 * float(qp_lambda(torch.tensor(qp))))
-
-
-def _given(
-    near: Sequence[Record],
-    fields: Sequence[Field],
-    shares: Shares | None,
-    device: torch.device,
-    *,
-    between: bool,
-) -> dict[str, Any]:
-    """What the network is given of the references of a frame, as keywords of FrameCoder."""
-    if not near:
-        return {}
-    vectors = [_as_tensor(field, device) for field in fields]
-    given: dict[str, Any] = {"memory": near[0].memory, "vectors": vectors[0]}
-    if len(near) == 1:
-        return given
-    share = None
-    if shares is not None:
-        grid = _squares(fields[0].shape[:2])
-        apart = [(0, whole - part) for whole, part in zip(grid, shares.shape, strict=True)]
-        part = part_of_second(np.pad(shares, apart, mode="edge"))
-        share = torch.from_numpy(part)[None, None].to(device)
-    return given | {"second": Second(near[1].memory, vectors[1], share, told=between)}
-
-
-def _squares(grid: Sequence[int]) -> tuple[int, int]:
-    """Rows and columns of squares of 2x2 vectors."""
-    return -(-grid[0] // 2), -(-grid[1] // 2)
-
-
-def _upon(
-    expected: Sequence[Field], apart: Sequence[Field], grid: tuple[int, int]
-) -> tuple[Field, ...]:
-    """Fields from what is expected of them and the differences that are sent."""
-    return tuple(
-        bounded(field + extended(part, grid)) for field, part in zip(expected, apart, strict=True)
-    )
-
-
-def _still(grid: tuple[int, int]) -> Field:
-    return np.zeros((*grid, 2), np.int32)
-
-
 def _errors(planes: Planes, coded: Planes, shown: tuple[int, int]) -> list[float]:
     """Mean squared error of the visible part of Y, U and V."""
     errors = []
@@ -523,13 +293,3 @@ def _errors(planes: Planes, coded: Planes, shown: tuple[int, int]) -> list[float
         apart = (source - made)[..., :rows, :columns].float()
         errors.append(apart.square().mean().item())
     return errors
-
-
-def _luma8(planes: Planes) -> np.ndarray:
-    """Y in [0,1] -> (H, W) uint8 on the CPU, for the motion search."""
-    return to_levels(planes[0][0, 0], 255).cpu().numpy()
-
-
-def _as_tensor(field: Field, device: torch.device) -> torch.Tensor:
-    """(rows, columns, 2) -> (1, 2, rows, columns)."""
-    return torch.from_numpy(field).permute(2, 0, 1)[None].to(device)

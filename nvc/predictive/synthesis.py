@@ -45,9 +45,9 @@ class SynthesisGraph(nn.Module):
     """Symbols, vectors and what the references left -> the frame, and what it leaves.
 
     name: of GRAPHS. forward(*numbers, *tensors): numbers, (1,) int64, are the QPs of this frame and
-    of each reference. The tensors, float32, are those of `inputs`, and it returns those of
-    `outputs`. Vectors are x, y in quarter samples, planes of samples in [0, 1]; share is the part
-    of the second reference in every square, 0, 1/2 or 1. Batch 1.
+    of each reference but the older one. The tensors, float32, are those of `inputs`, and it returns
+    those of `outputs`. Vectors are x, y in quarter samples, planes of samples in [0, 1]; share is
+    the part of the second reference in every square, 0, 1/2 or 1. Batch 1.
     """
 
     def __init__(self, network: PredictiveNetwork, name: str) -> None:
@@ -56,7 +56,8 @@ class SynthesisGraph(nn.Module):
         self.name = name
         self.kind, self.references = GRAPHS[name]
         config = network.config
-        self.numbers = ["qp", *(f"{reference}_qp" for reference in self.references)]
+        told = self.references if self.kind == KIND_BI else self.references[:1]
+        self.numbers = ["qp", *(f"{reference}_qp" for reference in told)]
         self.symbols = [
             Port(f"symbols{number}", level.latent, level.stride)
             for number, level in enumerate(config.levels)
@@ -78,7 +79,9 @@ class SynthesisGraph(nn.Module):
 
     def forward(self, qp: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         count, given = len(self.symbols), len(self.references)
-        qps, tensors = tensors[:given], tensors[given:]
+        numbers = len(self.numbers) - 1
+        qps = [*tensors[:numbers], None, None][:given]
+        tensors = tensors[numbers:]
         symbols, rest = tensors[:count], tensors[count:]
         size = len(self.outputs) + 1
         memories = [
