@@ -141,7 +141,8 @@ class ClipBatches(IterableDataset):
     order or -1; depth (T,) int64, of a B frame in its pyramid; qp (B,) int64 of an encode,
     stretched where there are B frames, and what its encoder would decide: qps (T, B) int64, anchors
     up to JITTER finer or coarser, and worth (T, B, 1, crop/16, crop/16) float32, what an error of
-    each place counts. The batches end with the schedule. Raises InputError for clips that no stage fits.
+    each place counts. The batches end with the schedule. Raises InputError for clips that no stage
+    fits.
     """
 
     def __init__(

@@ -109,7 +109,10 @@ def test_importing_nvc_imports_nothing_heavy() -> None:
 
 
 def test_nothing_unsafe_is_called() -> None:
-    """No pickle, eval, exec, shell=True, nor torch.load without weights_only=True."""
+    """No pickle, eval, exec, shell=True, nor torch.load without weights_only=True.
+
+    exec of nothing is what undoes a mark of CPython (nvc.cli).
+    """
     for module in MODULES:
         for node in ast.walk(ast.parse((PACKAGE / module).read_text())):
             if not isinstance(node, ast.Call):
@@ -117,7 +120,8 @@ def test_nothing_unsafe_is_called() -> None:
             name = ast.unparse(node.func)
             keywords = {word.arg: ast.unparse(word.value) for word in node.keywords}
             where = f"{module}:{node.lineno}"
-            assert name not in {"eval", "exec", "os.system"}, where
+            unsafe = name in {"eval", "exec", "os.system"} and ast.unparse(node) != "exec('')"
+            assert not unsafe, where
             assert keywords.get("shell") != "True", where
             if name == "torch.load":
                 assert keywords.get("weights_only") == "True", where

@@ -47,7 +47,7 @@ def test_shares_are_read_as_they_were_written(
 @pytest.mark.parametrize("between", [False, True])
 def test_what_is_usual_costs_next_to_nothing(between: bool) -> None:
     shares = np.full((68, 120), usual(between), np.uint8)
-    assert len(encode_shares(shares, between=between)) < 16
+    assert len(encode_shares(shares, between=between)) < 24
 
 
 @pytest.mark.parametrize("seed", range(20))

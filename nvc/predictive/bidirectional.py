@@ -18,7 +18,7 @@ from nvc.predictive.plane_kernels import leave, move
 
 FIRST_WEIGHT = 2.0  # of a bit in the search of the first field for itself (docs/predictive.md)
 # Of a bit for the older reference of a P frame: what it leaves less of is mostly coded anyway.
-OLDER_WEIGHT = 3.0
+OLDER_WEIGHT = 2.0
 
 Field = NDArray[np.int32]
 
