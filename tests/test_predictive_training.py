@@ -11,9 +11,18 @@ import pytest
 import torch
 import yaml
 from clips import write_clip
+from predictive_weights import tiny_network
 
 from nvc.cli import main
-from nvc.data import ClipBatches, ClipDataModule, Stage, decisions, load_clip, prepare_clip
+from nvc.data import (
+    ClipBatches,
+    ClipDataModule,
+    Stage,
+    decisions,
+    load_clip,
+    motion_of,
+    prepare_clip,
+)
 from nvc.errors import InputError
 from nvc.predictive.checkpoint import load_network
 from nvc.predictive.codec import EncodeOptions, decide
@@ -76,6 +85,40 @@ def test_batches_with_b_frames_come_in_coding_order(clips: Path, tmp_path: Path)
         inside = (slice(None), slice(None), slice(24, -24), slice(24, -24))
         one = (luma[earlier] - luma[place])[inside].square().mean()
         assert ((first + second) / 2 - luma[place])[inside].square().mean() < 0.5 * one
+
+
+def test_an_older_reference_shows_what_was_hidden_for_a_moment(tmp_path: Path) -> None:
+    """Low delay, the middle of three pictures covered: its squares come from the first one."""
+    rng = np.random.default_rng(3)
+    coarse = rng.integers(40, 215, (16, 16)).astype(np.float64)
+    picture = np.kron(coarse, np.ones((8, 8))).astype(np.uint8)
+    covered = picture.copy()
+    covered[32:64, 48:96] = 128
+    luma = np.stack([picture, covered, picture])
+    order = coding_order(3, 0)
+    assert [place.older for place in order] == [None, None, 0]
+    _, second, parts = motion_of(luma, order, [40.0] * 3)
+    assert not second[:2].any() and not parts[:2].any()
+    hidden = np.zeros((8, 8), bool)
+    hidden[2:4, 3:6] = True
+    assert parts[2][hidden].mean() > 0.9 and (parts[2][~hidden] == 0).all()
+    alone = (parts[2] == 1).repeat(2, axis=0).repeat(2, axis=1)
+    assert not second[2][alone].any()  # nothing moved
+
+
+def test_a_batch_names_the_second_reference(clips: Path, tmp_path: Path) -> None:
+    """Of a P frame the older one, and a training step goes through it."""
+    clip = load_clip(prepare_clip(clips / "pan_00.mkv", tmp_path / "cache"))
+    batch = next(iter(ClipBatches([clip], [Stage(steps=1, frames=3, crop=128, batch=2)], seed=1)))
+    assert batch["references"].tolist() == [[-1, -1], [0, -1], [1, 0]]
+    assert batch["share"].shape == (3, 2, 1, 8, 8)
+    assert set(batch["share"].unique().tolist()) <= {0.0, 0.5, 1.0}
+    batch["share"][2] = 1
+    module = PredictiveModule(size="tiny", reset_rate=0.0)
+    module.network = tiny_network()
+    alone = module.sequence(batch)[2].pictures[-1]
+    batch["second_vectors"][2] += 32
+    assert not torch.equal(module.sequence(batch)[2].pictures[-1], alone)
 
 
 @pytest.mark.parametrize(("bframes", "qp"), [(3, 20), (3, 50), (0, 20), (0, 50)])
