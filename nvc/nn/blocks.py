@@ -68,10 +68,15 @@ class QpTable(nn.Module):
 
     def forward(self, qp: Tensor, form: Tensor) -> Tensor:
         """qp (B,) int64 in 0..63; form (B,) int64 under FRAME_FORMS."""
-        low = torch.div(qp, KNOT_SPACING, rounding_mode="floor").clamp(max=KNOT_COUNT - 2)
-        part = ((qp - low * KNOT_SPACING).to(self.knots.dtype) / KNOT_SPACING)[:, None]
-        rows = self.knots[form, low] * (1 - part) + self.knots[form, low + 1] * part
-        return rows[:, :, None, None]
+        return qp_rows(self.knots, qp, form)[:, :, None, None]
+
+
+def qp_rows(knots: Tensor, qp: Tensor, form: Tensor) -> Tensor:
+    """Knots (FRAME_FORMS, KNOT_COUNT, ...) -> what lies between them at each QP, (B, ...)."""
+    low = torch.div(qp, KNOT_SPACING, rounding_mode="floor").clamp(max=KNOT_COUNT - 2)
+    part = (qp - low * KNOT_SPACING).to(knots.dtype) / KNOT_SPACING
+    part = part.view(-1, *[1] * (knots.ndim - 2))
+    return knots[form, low] * (1 - part) + knots[form, low + 1] * part
 
 
 class QpGain(QpTable):

@@ -48,13 +48,15 @@ class LevelConfig:
 class PredictiveConfig:
     """The whole network: levels from coarse (stride 64) to fine (stride 16).
 
-    levels: of inter frames; intra: of intra frames, which are few, so these may be deeper.
+    levels: of inter frames; intra: of intra frames, which are few, so these may be deeper;
+    loop_filter: whether pictures of the finest scale are filtered (nvc.predictive.loop_filter).
     """
 
     name: str
     levels: tuple[LevelConfig, ...]
     intra: tuple[LevelConfig, ...]
     reference: ReferenceForm = "sent"
+    loop_filter: bool = False
 
     def __post_init__(self) -> None:
         if self.reference not in REFERENCE_FORMS:

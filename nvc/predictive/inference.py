@@ -22,7 +22,9 @@ from nvc.nn.blocks import Pointwise, QpGain
 from nvc.nn.fused import FusedStack, as_array
 from nvc.nn.planes import CHROMA_GAIN, LUMA_GAIN, PACKED_CHANNELS
 from nvc.predictive import index_kernels, plane_kernels
+from nvc.predictive.filter_kernels import filter_plane
 from nvc.predictive.level import History, Level
+from nvc.predictive.loop_filter import SHAPES, LoopFilter
 from nvc.predictive.motion import VECTOR_BLOCK
 from nvc.predictive.network import (
     Coder,
@@ -314,6 +316,22 @@ class IntegerScales:
         return found.view(1, -1, *grid)
 
 
+class RowFilter:
+    """A LoopFilter for one frame at a time."""
+
+    def __init__(self, module: LoopFilter) -> None:
+        self.module = module
+
+    def __call__(self, planes: Planes, qp: Tensor, form: Tensor) -> Planes:
+        """LoopFilter.forward."""
+        tables = self.module.tables(qp, form)
+        made = []
+        for plane, table, shape in zip(arrays(planes), tables, SHAPES, strict=True):
+            out = filter_plane(plane, table[0].contiguous().numpy(), shape)
+            made.append(torch.from_numpy(out)[None, None])
+        return tuple(made)
+
+
 class RowNetwork:
     """A PredictiveNetwork for one frame at a time; stands in for it in a FrameCoder.
 
@@ -325,6 +343,7 @@ class RowNetwork:
         self.motion_contexts = network.motion_contexts
         self.levels = [RowLevel(level, dtype) for level in network.levels]
         self.intra = [RowLevel(level, dtype) for level in network.intra]
+        self.filter = None if network.filter is None else RowFilter(network.filter)
 
     def bank(self, intra: bool) -> list[RowLevel]:
         """PredictiveNetwork.bank."""
@@ -363,6 +382,8 @@ class RowNetwork:
             history = self._history(number, grid, read, codes, kind, qp, past_qp)
             residual, k = code(number, given, history)  # type: ignore[arg-type]
             planes, features = level.synthesise(given, residual, qp, form)
+            if self.filter is not None and number == len(self.levels) - 1:
+                planes = self.filter(planes, qp, form)
             codes, averages = (torch.empty(k.shape, dtype=torch.uint8) for _ in range(2))
             index_kernels.remember(
                 k[0].flatten(1).numpy(), history.average[0].flatten(1).numpy(), goes_on,

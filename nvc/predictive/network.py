@@ -34,6 +34,7 @@ from nvc.nn.planes import (
 from nvc.predictive.config import LevelConfig, PredictiveConfig
 from nvc.predictive.contexts import vector_contexts
 from nvc.predictive.level import History, Level, Prediction
+from nvc.predictive.loop_filter import LoopFilter
 from nvc.predictive.motion import (
     VECTOR_BLOCK,
     VECTOR_UNIT,
@@ -111,6 +112,7 @@ class PredictiveNetwork(nn.Module):
         self.levels = _bank(config.levels)
         self.intra = _bank(config.intra)
         self.motion_contexts = vector_contexts()
+        self.filter = LoopFilter() if config.loop_filter else None
         self.offsets = None
         if config.reference == "derived":
             self.offsets = OffsetHead(config.levels[-2])
@@ -225,6 +227,9 @@ class PredictiveNetwork(nn.Module):
             x_hat, features = level.synthesise(given, residual, qp, form)
             x_hat = x_hat.to(base.dtype)
             planes = tuple(plane.clamp(0, 1) for plane in unpack_planes(x_hat))
+            if self.filter is not None and number == len(self.levels) - 1:
+                planes = self.filter(planes, qp, form)
+                x_hat = pack_planes(planes)
             codes = magnitude_code(k)
             pictures.append(x_hat)
             after.pictures.append(planes)

@@ -1,0 +1,178 @@
+"""The loop filter: what is shown of a frame and what others refer to, smoothed by what is around.
+
+The networks work on blocks of 8x8 samples and leave noise and ringing that no block sees whole.
+Here every sample x of a plane becomes
+
+    x + sum over taps, thresholds:  c * (clip(a - x) + clip(b - x))
+
+with a and b the two samples of a tap, opposite each other, differences clipped to a threshold. The
+coefficients c are those of the 4x4 block that holds x: a mean of rows of a table, by how much goes
+on around the block (mean second differences, in powers of two) and in which direction (rows against
+columns, one diagonal against the other). So nothing is sent and the filter is continuous: a small
+difference in the picture makes a small one in what is filtered. The form is that of the adaptive
+loop filter of VVC (Karczewicz et al., TCSVT 31-10, 2021), whose classes are hard and whose
+coefficients are sent; the tables here are fitted by least squares (nvc.predictive.filter_fit), one
+for every frame form and knot of the QP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nvc.nn.blocks import FRAME_FORMS, KNOT_COUNT, qp_rows
+
+LEVELS = 255.0  # thresholds and activity are in 8-bit levels, samples in [0, 1]
+BLOCK = 4  # samples on a side that share coefficients
+DIRECTIONS = (-1.2, 0.0, 1.2)  # knots of both ratios of second differences, in powers of two
+ACTIVITY_FLOOR, RATIO_FLOOR = 0.1, 1.0  # levels, so that flat blocks have an activity and no ratio
+_AXES = ((1, 0), (0, 1), (1, 1), (1, -1))  # of second differences: rows, columns, diagonals
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaneShape:
+    """How one plane is filtered.
+
+    radius: taps have |dy| + |dx| up to this; thresholds: of differences, in levels, beside which
+    they are taken whole too; activity: knots of the blocks' activity, in powers of two.
+    """
+
+    radius: int
+    thresholds: tuple[float, ...]
+    activity: tuple[float, ...]
+
+    @property
+    def taps(self) -> tuple[tuple[int, int], ...]:
+        """(dy, dx) of one of the two samples of each tap."""
+        reach = range(-self.radius, self.radius + 1)
+        return tuple(
+            (dy, dx)
+            for dy in reach
+            for dx in reach
+            if abs(dy) + abs(dx) <= self.radius and (dy, dx) > (0, 0)
+        )
+
+    @property
+    def classes(self) -> int:
+        """Rows of the table: activity x direction x direction."""
+        return len(self.activity) * len(DIRECTIONS) ** 2
+
+    @property
+    def coefficients(self) -> int:
+        """Columns of the table: taps x thresholds, the last of which is none."""
+        return len(self.taps) * (len(self.thresholds) + 1)
+
+
+LUMA = PlaneShape(radius=3, thresholds=(3.0, 10.0), activity=(-2.0, 0.0, 1.5, 3.0, 4.5))
+CHROMA = PlaneShape(radius=2, thresholds=(2.0, 6.0), activity=(-2.5, -0.5, 1.0, 2.5))
+SHAPES = (LUMA, CHROMA, CHROMA)  # of Y, U, V
+
+
+class LoopFilter(nn.Module):
+    """Tables of all three planes; begins as a filter that changes nothing.
+
+    Tables are buffers, as they are fitted and not trained: (FRAME_FORMS, KNOT_COUNT, classes,
+    coefficients).
+    """
+
+    y: Tensor
+    u: Tensor
+    v: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, shape in zip("yuv", SHAPES, strict=True):
+            table = torch.zeros(FRAME_FORMS, KNOT_COUNT, shape.classes, shape.coefficients)
+            self.register_buffer(name, table)
+
+    def tables(self, qp: Tensor, form: Tensor) -> list[Tensor]:
+        """Of each plane the table at this QP and form, (B, classes, coefficients)."""
+        return [qp_rows(table, qp, form) for table in (self.y, self.u, self.v)]
+
+    def forward(self, planes: Sequence[Tensor], qp: Tensor, form: Tensor) -> tuple[Tensor, ...]:
+        """Y (B,1,H,W), U, V (B,1,H/2,W/2) in [0, 1], sides multiples of BLOCK -> likewise."""
+        tables = self.tables(qp, form)
+        return tuple(map(filtered, planes, tables, SHAPES))
+
+
+def filtered(plane: Tensor, table: Tensor, shape: PlaneShape) -> Tensor:
+    """One plane (B, 1, H, W) under a table (B, classes, coefficients)."""
+    grid = (plane.shape[-2] // BLOCK, plane.shape[-1] // BLOCK)
+    weights = class_weights(plane.detach(), shape).flatten(2)  # (B, classes, blocks)
+    chosen = (table.transpose(1, 2).to(plane.dtype) @ weights).unflatten(2, grid)
+    result = plane
+    for number, part in enumerate(differences(plane, shape)):
+        coefficient = chosen[:, number : number + 1]  # (B, 1, H / 4, W / 4)
+        result = result + part * F.interpolate(coefficient, scale_factor=BLOCK, mode="nearest")
+    return result.clamp(0, 1)
+
+
+def differences(plane: Tensor, shape: PlaneShape) -> list[Tensor]:
+    """What each coefficient multiplies, (B, 1, H, W) of every tap and threshold."""
+    radius = shape.radius
+    height, width = plane.shape[-2:]
+    padded = F.pad(plane, (radius,) * 4, mode="replicate")
+
+    def at(dy: int, dx: int) -> Tensor:
+        rows = slice(radius + dy, radius + dy + height)
+        return padded[..., rows, radius + dx : radius + dx + width] - plane
+
+    parts = []
+    for dy, dx in shape.taps:
+        a, b = at(dy, dx), at(-dy, -dx)
+        for threshold in shape.thresholds:
+            most = threshold / LEVELS
+            parts.append(a.clamp(-most, most) + b.clamp(-most, most))
+        parts.append(a + b)
+    return parts
+
+
+def class_weights(plane: Tensor, shape: PlaneShape) -> Tensor:
+    """The part of each class in the coefficients of every block, (B, classes, H / 4, W / 4)."""
+    rows, columns, falling, rising = second_differences(plane).unbind(1)
+    activity = _hats((rows + columns + ACTIVITY_FLOOR).log2(), shape.activity)
+    straight = _hats(_ratio(rows, columns), DIRECTIONS)
+    diagonal = _hats(_ratio(falling, rising), DIRECTIONS)
+    both = straight[:, :, None] * diagonal[:, None]  # (B, 3, 3, H / 4, W / 4)
+    return (activity[:, :, None, None] * both[:, None]).flatten(1, 3)
+
+
+def second_differences(plane: Tensor) -> Tensor:
+    """Mean |second difference| in levels, (B, 4, H / 4, W / 4), over 8x8 around each block.
+
+    Along rows, columns and both diagonals.
+    """
+    height, width = plane.shape[-2:]
+    padded = F.pad(plane * LEVELS, (1, 1, 1, 1), mode="replicate")
+
+    def at(dy: int, dx: int) -> Tensor:
+        return padded[..., 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
+
+    middle = 2 * at(0, 0)
+    apart = torch.cat([(middle - at(-dy, -dx) - at(dy, dx)).abs() for dy, dx in _AXES], dim=1)
+    cells = F.pad(F.avg_pool2d(apart, 2), (1, 1, 1, 1), mode="replicate")
+    return F.avg_pool2d(cells, 4, stride=2)
+
+
+def _ratio(one: Tensor, other: Tensor) -> Tensor:
+    return ((one + RATIO_FLOOR) / (other + RATIO_FLOOR)).log2()
+
+
+def _hats(value: Tensor, knots: Sequence[float]) -> Tensor:
+    """Linear interpolation as a weight for each knot: (B, h, w) -> (B, knots, h, w)."""
+    value = value.clamp(knots[0], knots[-1])
+    weights = []
+    for number, knot in enumerate(knots):
+        weight = torch.ones_like(value)
+        if number > 0:
+            below = knots[number - 1]
+            weight = weight * ((value - below) / (knot - below)).clamp(0, 1)
+        if number + 1 < len(knots):
+            above = knots[number + 1]
+            weight = weight * ((above - value) / (above - knot)).clamp(0, 1)
+        weights.append(weight)
+    return torch.stack(weights, dim=1)
