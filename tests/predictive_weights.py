@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -30,8 +31,12 @@ def cosine_basis(level: LevelConfig) -> torch.Tensor:
 def tiny_network(reference: ReferenceForm = "sent", *, seed: int = 1) -> PredictiveNetwork:
     """Two scales; about 0.1 M parameters."""
     torch.manual_seed(seed)
-    network = PredictiveNetwork(size_config("tiny", reference=reference))
+    config = replace(size_config("tiny", reference=reference), loop_filter=True)
+    network = PredictiveNetwork(config)
     network.start_from_transforms([cosine_basis(level) for level in network.config.levels])
+    assert network.filter is not None
+    for table in network.filter.buffers():
+        table.normal_(std=0.003)
     return network.requires_grad_(False).eval()
 
 

@@ -19,9 +19,11 @@ KERNELS = (
     "nn/fused.py",
     "predictive/choice_kernels.py",
     "predictive/coarse_search.py",
+    "predictive/filter_kernels.py",
     "predictive/index_kernels.py",
     "predictive/motion_search.py",
     "predictive/plane_kernels.py",
+    "predictive/share_kernels.py",
     "predictive/symbol_kernels.py",
     "predictive/vector_kernels.py",
 )

@@ -72,7 +72,7 @@ class QpTable(nn.Module):
 
 
 def qp_rows(knots: Tensor, qp: Tensor, form: Tensor) -> Tensor:
-    """Knots (FRAME_FORMS, KNOT_COUNT, ...) -> what lies between them at each QP, (B, ...)."""
+    """Knots (forms, KNOT_COUNT, ...) -> what lies between them at each QP, (B, ...)."""
     low = torch.div(qp, KNOT_SPACING, rounding_mode="floor").clamp(max=KNOT_COUNT - 2)
     part = (qp - low * KNOT_SPACING).to(knots.dtype) / KNOT_SPACING
     part = part.view(-1, *[1] * (knots.ndim - 2))

@@ -27,7 +27,7 @@ _STRIP_BYTES = 1 << 22  # of the expanded rows of a strip
 
 
 @intrinsic
-def _float_of_bits(context, bits):  # type: ignore[no-untyped-def]
+def float_of_bits(context, bits):  # type: ignore[no-untyped-def]
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         return builder.bitcast(arguments[0], ir.FloatType())
 
@@ -35,7 +35,7 @@ def _float_of_bits(context, bits):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _bits_of_float(context, value):  # type: ignore[no-untyped-def]
+def bits_of_float(context, value):  # type: ignore[no-untyped-def]
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         return builder.bitcast(arguments[0], ir.IntType(32))
 
@@ -69,7 +69,7 @@ def store(out: Any, at: Any, value: Any) -> None:
 def _load(value):  # type: ignore[no-untyped-def]
     if isinstance(value, types.Float):
         return lambda value: value
-    return lambda value: _float_of_bits(np.uint32(value) << np.uint32(16))
+    return lambda value: float_of_bits(np.uint32(value) << np.uint32(16))
 
 
 @overload(store, inline="always")
@@ -82,7 +82,7 @@ def _store(out, at, value):  # type: ignore[no-untyped-def]
         return put
 
     def put_bits(out, at, value):  # type: ignore[no-untyped-def]
-        bits = _bits_of_float(np.float32(value))
+        bits = bits_of_float(np.float32(value))
         bits += np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
         out[at] = np.uint16(bits >> np.uint32(16))
 

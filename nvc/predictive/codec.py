@@ -34,7 +34,7 @@ from nvc.predictive.structure import BFRAMES, Place, coding_order, in_coding_ord
 from nvc.video.frames import Frame, VideoInfo
 from nvc.weights import by_hash, by_name
 
-CONFIG_VERSION = 7
+CONFIG_VERSION = 8
 DEFAULT_QP = 32
 TRIALS = ((), (), (-3, 3), (-6, -3, 3, 6))  # by effort: QPs tried for a frame beside its own
 # What is added to the QP between B frames: of P frames with and without looking ahead, of B frames

@@ -4,7 +4,9 @@ With a table for every frame form and QP knot the filter is linear in its coeffi
 counts for the two knots around its QP as near as it is to each, and the less the larger its error
 is already, since quality is a mean of logarithms. Filtered pictures are what other frames refer to,
 so what there is to filter changes with the tables: fit a few times over, each time to pictures made
-with the tables of the time before.
+with the tables of the time before. What a filter takes off one frame is not there in those that
+refer to it, so tables from one state alone swing between too much and too little; what was
+collected for earlier ones goes on counting, for less (FilterFit.fade).
 """
 
 from __future__ import annotations
@@ -16,12 +18,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from nvc.nn.blocks import FRAME_FORMS, KNOT_COUNT, KNOT_SPACING
+from nvc.nn.blocks import KNOT_COUNT, KNOT_SPACING
 from nvc.predictive.codec import EncodeOptions, encode_frames
 from nvc.predictive.counting import Clip
 from nvc.predictive.loop_filter import (
     BLOCK,
     DIRECTIONS,
+    FILTERED_FORMS,
     LEVELS,
     SHAPES,
     LoopFilter,
@@ -36,7 +39,7 @@ from nvc.video.frames import Frame, VideoInfo
 
 QPS = (4, 16, 28, 40, 52, 63)  # what a clip is encoded at
 _SHARE = 0.25  # of the samples of a frame that are looked at
-_RIDGE = 1e-4  # of the mean of the diagonal
+_RIDGE = 0.2  # of the mean over classes of each coefficient's diagonal: rare classes change less
 _FLOOR = 0.3  # squared levels, so that frames without errors do not count for all others
 _DECADES = len(DIRECTIONS) - 1  # cells between direction knots
 
@@ -68,7 +71,8 @@ class PlaneFit:
             at = (torch.tensor(corners)[:, None] * count + torch.arange(count)).flatten()
             left[at[:, None], at] += self.products[cell].double()
             right[at] += self.wanted[cell].double()
-        left.diagonal().add_(_RIDGE * left.diagonal().mean())
+        each = left.diagonal().view(-1, count).mean(0)
+        left.diagonal().add_((_RIDGE * each).repeat(self.shape.classes))
         return torch.linalg.solve(left, right).float().view(-1, count)
 
 
@@ -96,7 +100,7 @@ class FilterFit:
         self.fits = {
             (plane, form, knot): PlaneFit(shape)
             for plane, shape in enumerate(SHAPES)
-            for form in range(FRAME_FORMS)
+            for form in range(FILTERED_FORMS)
             for knot in range(KNOT_COUNT)
         }
 
@@ -132,6 +136,12 @@ class FilterFit:
                 fit.products[number] += share * worth * products
                 fit.wanted[number] += share * worth * wanted
                 fit.seen = True
+
+    def fade(self, share: float) -> None:
+        """Let everything so far count for less."""
+        for fit in self.fits.values():
+            fit.products *= share
+            fit.wanted *= share
 
     def take(self, other: FilterFit) -> None:
         """Add what another collected."""
@@ -172,7 +182,7 @@ def with_filter(network: PredictiveNetwork) -> PredictiveNetwork:
 def unfiltered(
     network: PredictiveNetwork, clips: Iterable[Clip], qps: Sequence[int]
 ) -> Iterator[tuple[Planes, Planes, int, int]]:
-    """Frames of these clips as the networks make them, their sources, QPs and forms."""
+    """Frames of these clips as the networks make them, their sources, QPs and forms; of I and P."""
     for clip in clips:
         height, width = clip[0][0].shape
         info = VideoInfo(width=width, height=height, frame_count=len(clip))
@@ -184,11 +194,11 @@ def unfiltered(
                 frames = [Frame(planes=planes, pts=number) for number, planes in enumerate(clip)]
                 options = EncodeOptions(qp=qp, gop=len(clip))
                 for unit in encode_frames(options, frames, info, coder=coder):
-                    if unit.layer == 0:
-                        assert recorder.given is not None
+                    if unit.layer == 0 and recorder.given is not None:
                         frame = frames[unit.frame_start]
                         source = to_planes(frame, info, coder.size, torch.empty(0))
                         yield recorder.given[0], source, *recorder.given[1:]
+                        recorder.given = None
         finally:
             coder.network.filter = inner
 

@@ -10,6 +10,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from nvc.nn.fused import bits_of_float, float_of_bits
 from nvc.predictive.loop_filter import (
     ACTIVITY_FLOOR,
     BLOCK,
@@ -19,7 +20,7 @@ from nvc.predictive.loop_filter import (
     PlaneShape,
 )
 
-MADE_WITH = ""  # see nvc.entropy.jit
+MADE_WITH = "0dc26500e75f0ea0"  # see nvc.entropy.jit
 _LEVELS = np.float32(LEVELS)
 _FLOOR, _RATIO = np.float32(ACTIVITY_FLOOR), np.float32(RATIO_FLOOR)
 _COLUMNS = 128  # of a strip
@@ -34,7 +35,7 @@ def filter_plane(
     _filter(
         np.pad(plane, shape.radius, mode="edge"),
         shape.radius,
-        table.reshape(len(shape.activity), len(DIRECTIONS), len(DIRECTIONS), -1),
+        np.ascontiguousarray(table),
         np.array(shape.taps, np.int64),
         np.array(shape.thresholds, np.float32) / _LEVELS,
         np.array(shape.activity, np.float32),
@@ -72,48 +73,103 @@ def _apart(padded, reach, y, sums):  # type: ignore[no-untyped-def]
         sums[axis, cells + 1] = sums[axis, cells]
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True)
-def _between(value, knots):  # type: ignore[no-untyped-def]
-    """The knot below a value and how far it is from there to the next."""
-    last = len(knots) - 1
-    value = min(max(value, knots[0]), knots[last])
-    low = 0
-    while low < last - 1 and value >= knots[low + 1]:
-        low += 1
-    return low, (value - knots[low]) / (knots[low + 1] - knots[low])
+@numba.njit(nogil=True, fastmath=True, forceinline=True)
+def _log2(value):  # type: ignore[no-untyped-def]
+    """log2 of a positive normal number to 2e-6, without a call that would stand in a vector's way.
+
+    value = 2^e m, m within root(2) of 1: log2 m = 2 / ln 2 atanh(z), z = (m - 1) / (m + 1).
+    """
+    bits = bits_of_float(value)
+    exponent = np.int32(bits + np.uint32(0x4AFB0D) >> np.uint32(23)) - np.int32(127)
+    m = float_of_bits(bits - (np.uint32(exponent) << np.uint32(23)))
+    z = (m - np.float32(1)) / (m + np.float32(1))
+    square = z * z
+    series = np.float32(2.8853900818) + square * (
+        np.float32(0.9617966939)
+        + square * (np.float32(0.5770780164) + square * np.float32(0.4121985831))
+    )
+    return np.float32(exponent) + z * series
+
+
+@numba.njit(nogil=True, fastmath=True, forceinline=True)
+def _place(value, knots, last, place, part, at):  # type: ignore[no-untyped-def]
+    """The knot below a value and how far it is from there to the next, into [at]."""
+    low = knots[0]
+    high = knots[1]
+    number = np.int32(0)
+    for knot in range(1, last):
+        above = value >= knots[knot]
+        low = knots[knot] if above else low
+        high = knots[knot + 1] if above else high
+        number += np.int32(above)
+    place[at] = number
+    part[at] = min(max((value - low) / (high - low), np.float32(0)), np.float32(1))
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
-def _coefficients(means, table, activity, chosen):  # type: ignore[no-untyped-def]
-    """Coefficients (n,) of a block from its mean second differences (4,), into `chosen`."""
-    total, part = _between(np.log2(means[0] + means[1] + _FLOOR), activity)
-    ratio = np.log2((means[0] + _RATIO) / (means[1] + _RATIO))
-    straight, across = _between(ratio, _DIRECTIONS)
-    ratio = np.log2((means[2] + _RATIO) / (means[3] + _RATIO))
-    diagonal, along = _between(ratio, _DIRECTIONS)
+def _classify(rings, activity, places, parts):  # type: ignore[no-untyped-def]
+    """Where every block of a row lies between knots, (3, blocks) each: activity and both ratios.
+
+    rings (4, 4, cells): the four rows of cells around the blocks, by axis.
+    """
+    cells, blocks = rings.shape[2], places.shape[1]
+    sums = np.empty((4, cells), np.float32)
+    for axis in range(4):
+        for x in range(cells):
+            above = rings[0, axis, x] + rings[1, axis, x]
+            sums[axis, x] = above + rings[2, axis, x] + rings[3, axis, x]
+        for x in range(cells - 1):
+            sums[axis, x] += sums[axis, x + 1]
+    scale = _LEVELS / np.float32(64)  # sums are of 16 cells of 4 samples
+    for x in range(blocks):
+        a = (sums[0, 2 * x] + sums[0, 2 * x + 2]) * scale
+        b = (sums[1, 2 * x] + sums[1, 2 * x + 2]) * scale
+        c = (sums[2, 2 * x] + sums[2, 2 * x + 2]) * scale
+        d = (sums[3, 2 * x] + sums[3, 2 * x + 2]) * scale
+        _place(_log2(a + b + _FLOOR), activity, len(activity) - 1, places[0], parts[0], x)
+        _place(_log2((a + _RATIO) / (b + _RATIO)), _DIRECTIONS, 2, places[1], parts[1], x)
+        _place(_log2((c + _RATIO) / (d + _RATIO)), _DIRECTIONS, 2, places[2], parts[2], x)
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def _choose(places, parts, left, columns, table, chosen, spread):  # type: ignore[no-untyped-def]
+    """Coefficients of the blocks of a strip, into spread (n, columns), those of a block repeated.
+
+    chosen (n,) is scratch.
+    """
+    count = table.shape[1]
     one = np.float32(1)
-    chosen[:] = np.float32(0)
-    for corner in range(8):
-        i, j, k = corner >> 2, corner >> 1 & 1, corner & 1
-        weight = part if i else one - part
-        weight *= across if j else one - across
-        weight *= along if k else one - along
-        row = table[total + i, straight + j, diagonal + k]
-        for n in range(len(row)):
-            chosen[n] += weight * row[n]
+    for x in range(0, columns, BLOCK):
+        block = (left + x) // BLOCK
+        at = 9 * places[0, block] + 3 * places[1, block] + places[2, block]
+        part, across, along = parts[0, block], parts[1, block], parts[2, block]
+        # Of the eight rows around, first those of less activity, then those of more.
+        a, b = (one - across) * (one - along), (one - across) * along
+        c, d = across * (one - along), across * along
+        rest = one - part
+        for n in range(count):
+            less = a * table[at, n] + b * table[at + 1, n]
+            less += c * table[at + 3, n] + d * table[at + 4, n]
+            more = a * table[at + 9, n] + b * table[at + 10, n]
+            more += c * table[at + 12, n] + d * table[at + 13, n]
+            chosen[n] = rest * less + part * more
+        for n in range(count):
+            for dx in range(BLOCK):
+                spread[n, x + dx] = chosen[n]
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
 def _filter(padded, reach, table, taps, thresholds, activity, out):  # type: ignore[no-untyped-def]
     """Into `out` (H, W); padded: the plane with `reach` samples around."""
     height, width = out.shape
-    count = table.shape[3]
-    each = count // len(taps)
+    count = table.shape[1]
     rings = np.empty((4, 4, width // 2 + 2), np.float32)
-    means, chosen = np.empty(4, np.float32), np.empty(count, np.float32)
+    places = np.empty((3, width // BLOCK), np.int32)
+    parts = np.empty((3, width // BLOCK), np.float32)
+    chosen = np.empty(count, np.float32)
     spread = np.empty((count, _COLUMNS), np.float32)
     added = np.empty(_COLUMNS, np.float32)
-    scale = _LEVELS / np.float32(64)  # sums are over 16 cells of 4 samples
+    small, large = thresholds[0], thresholds[1]
     cells = height // 2
     # A block reads the cells from the one above it to the one below it: four rows of them, of which
     # the next block needs the last two again.
@@ -122,22 +178,11 @@ def _filter(padded, reach, table, taps, thresholds, activity, out):  # type: ign
     for block in range(height // BLOCK):
         for cell in range(2 * block + 1, 2 * block + 3):
             _apart(padded, reach, min(cell, cells - 1), rings[(cell + 1) % 4])
+        _classify(rings, activity, places, parts)
         for left in range(0, width, _COLUMNS):
             columns = min(_COLUMNS, width - left)
-            for x in range(0, columns, BLOCK):
-                first = (left + x) // 2
-                for axis in range(4):
-                    total = np.float32(0)
-                    for ring in range(4):
-                        for near in range(4):
-                            total += rings[ring, axis, first + near]
-                    means[axis] = total * scale
-                _coefficients(means, table, activity, chosen)
-                for n in range(count):
-                    for dx in range(BLOCK):
-                        spread[n, x + dx] = chosen[n]
-            for dy in range(BLOCK):
-                y = BLOCK * block + dy
+            _choose(places, parts, left, columns, table, chosen, spread)
+            for y in range(BLOCK * block, BLOCK * block + BLOCK):
                 here = padded[reach + y, reach + left : reach + left + columns]
                 added[:] = np.float32(0)
                 for tap in range(len(taps)):
@@ -146,16 +191,14 @@ def _filter(padded, reach, table, taps, thresholds, activity, out):  # type: ign
                     one = padded[reach + y + row, at : at + columns]
                     at = reach + left - shift
                     other = padded[reach + y - row, at : at + columns]
-                    for part in range(each - 1):
-                        most = thresholds[part]
-                        weight = spread[tap * each + part]
-                        for x in range(columns):
-                            a = min(max(one[x] - here[x], -most), most)
-                            b = min(max(other[x] - here[x], -most), most)
-                            added[x] += weight[x] * (a + b)
-                    weight = spread[tap * each + each - 1]
+                    first, second, whole = spread[3 * tap], spread[3 * tap + 1], spread[3 * tap + 2]
                     for x in range(columns):
-                        added[x] += weight[x] * (one[x] + other[x] - here[x] - here[x])
+                        a, b = one[x] - here[x], other[x] - here[x]
+                        added[x] += (
+                            first[x] * (min(max(a, -small), small) + min(max(b, -small), small))
+                            + second[x] * (min(max(a, -large), large) + min(max(b, -large), large))
+                            + whole[x] * (a + b)
+                        )
                 for x in range(columns):
                     value = here[x] + added[x]
                     out[y, left + x] = min(max(value, np.float32(0)), np.float32(1))

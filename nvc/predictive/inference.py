@@ -382,7 +382,7 @@ class RowNetwork:
             history = self._history(number, grid, read, codes, kind, qp, past_qp)
             residual, k = code(number, given, history)  # type: ignore[arg-type]
             planes, features = level.synthesise(given, residual, qp, form)
-            if self.filter is not None and number == len(self.levels) - 1:
+            if number == len(self.levels) - 1 and self.filter is not None and told is None:
                 planes = self.filter(planes, qp, form)
             codes, averages = (torch.empty(k.shape, dtype=torch.uint8) for _ in range(2))
             index_kernels.remember(

@@ -12,7 +12,8 @@ columns, one diagonal against the other). So nothing is sent and the filter is c
 difference in the picture makes a small one in what is filtered. The form is that of the adaptive
 loop filter of VVC (Karczewicz et al., TCSVT 31-10, 2021), whose classes are hard and whose
 coefficients are sent; the tables here are fitted by least squares (nvc.predictive.filter_fit), one
-for every frame form and knot of the QP.
+for every knot of the QP, for intra frames and for P frames. B frames are left as they are: made of
+filtered pictures, they have nothing left that a filter finds (docs/predictive.md).
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nvc.nn.blocks import FRAME_FORMS, KNOT_COUNT, qp_rows
+from nvc.nn.blocks import KNOT_COUNT, qp_rows
 
+FILTERED_FORMS = 2  # the first of FRAME_FORMS
 LEVELS = 255.0  # thresholds and activity are in 8-bit levels, samples in [0, 1]
 BLOCK = 4  # samples on a side that share coefficients
 DIRECTIONS = (-1.2, 0.0, 1.2)  # knots of both ratios of second differences, in powers of two
@@ -42,7 +44,7 @@ class PlaneShape:
     """
 
     radius: int
-    thresholds: tuple[float, ...]
+    thresholds: tuple[float, float]
     activity: tuple[float, ...]
 
     @property
@@ -63,8 +65,8 @@ class PlaneShape:
 
     @property
     def coefficients(self) -> int:
-        """Columns of the table: taps x thresholds, the last of which is none."""
-        return len(self.taps) * (len(self.thresholds) + 1)
+        """Columns of the table: taps x (either threshold, none)."""
+        return 3 * len(self.taps)
 
 
 LUMA = PlaneShape(radius=3, thresholds=(3.0, 10.0), activity=(-2.0, 0.0, 1.5, 3.0, 4.5))
@@ -75,7 +77,7 @@ SHAPES = (LUMA, CHROMA, CHROMA)  # of Y, U, V
 class LoopFilter(nn.Module):
     """Tables of all three planes; begins as a filter that changes nothing.
 
-    Tables are buffers, as they are fitted and not trained: (FRAME_FORMS, KNOT_COUNT, classes,
+    Tables are buffers, as they are fitted and not trained: (FILTERED_FORMS, KNOT_COUNT, classes,
     coefficients).
     """
 
@@ -86,11 +88,11 @@ class LoopFilter(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         for name, shape in zip("yuv", SHAPES, strict=True):
-            table = torch.zeros(FRAME_FORMS, KNOT_COUNT, shape.classes, shape.coefficients)
+            table = torch.zeros(FILTERED_FORMS, KNOT_COUNT, shape.classes, shape.coefficients)
             self.register_buffer(name, table)
 
     def tables(self, qp: Tensor, form: Tensor) -> list[Tensor]:
-        """Of each plane the table at this QP and form, (B, classes, coefficients)."""
+        """Of each plane the table at this QP and form (B,), (B, classes, coefficients)."""
         return [qp_rows(table, qp, form) for table in (self.y, self.u, self.v)]
 
     def forward(self, planes: Sequence[Tensor], qp: Tensor, form: Tensor) -> tuple[Tensor, ...]:

@@ -213,6 +213,7 @@ class PredictiveNetwork(nn.Module):
         form = frame_form(kind)
         after = Memory(qp=qp)
         told = second if second is not None and second.told else None
+        between = told is not None
         past_qp = qp if memory is None else reference_qp(memory, told)
         pictures: list[Tensor] = []
         planes: Planes | None = None
@@ -227,7 +228,7 @@ class PredictiveNetwork(nn.Module):
             x_hat, features = level.synthesise(given, residual, qp, form)
             x_hat = x_hat.to(base.dtype)
             planes = tuple(plane.clamp(0, 1) for plane in unpack_planes(x_hat))
-            if self.filter is not None and number == len(self.levels) - 1:
+            if number == len(self.levels) - 1 and self.filter is not None and not between:
                 planes = self.filter(planes, qp, form)
                 x_hat = pack_planes(planes)
             codes = magnitude_code(k)

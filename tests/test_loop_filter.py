@@ -1,0 +1,138 @@
+"""The loop filter: the kernel does what the module says, fits find what helps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from clips import make_frames
+from predictive_weights import tiny_network
+
+from nvc.predictive.checkpoint import load_network, save_network
+from nvc.predictive.filter_fit import FilterFit, fit_filter, unfiltered, with_filter
+from nvc.predictive.filter_kernels import filter_plane
+from nvc.predictive.loop_filter import (
+    CHROMA,
+    LUMA,
+    SHAPES,
+    LoopFilter,
+    PlaneShape,
+    class_weights,
+    filtered,
+)
+from nvc.video.frames import VideoInfo
+from nvc.weights import by_name
+
+FORMS = [pytest.param(LUMA, id="luma"), pytest.param(CHROMA, id="chroma")]
+
+
+def picture(height: int, width: int, *, noise: float = 0.01, seed: int = 0) -> torch.Tensor:
+    """A smooth plane with edges and noise, (1, 1, H, W) in [0, 1]."""
+    random = torch.Generator().manual_seed(seed)
+    rough = torch.rand(1, 1, -(-height // 16), -(-width // 16), generator=random)
+    plane = F.interpolate(rough, scale_factor=16, mode="bilinear", align_corners=False)
+    plane = torch.where(plane > 0.6, plane, plane / 2)[..., :height, :width]
+    return (plane + noise * torch.randn(plane.shape, generator=random)).clamp(0, 1)
+
+
+def table_of(shape: PlaneShape, *, scale: float = 0.05) -> torch.Tensor:
+    random = torch.Generator().manual_seed(1)
+    return scale * torch.randn(1, shape.classes, shape.coefficients, generator=random)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (64, 128), (36, 300), (132, 20)])
+@pytest.mark.parametrize("shape", FORMS)
+def test_the_kernel_is_the_module(shape: PlaneShape, size: tuple[int, int]) -> None:
+    """Strips narrower and wider than a picture, edges, corners: equal but for rounding."""
+    plane, table = picture(*size), table_of(shape)
+    expected = filtered(plane, table, shape)
+    found = filter_plane(plane[0, 0].numpy(), table[0].numpy(), shape)
+    assert (expected - plane).abs().mean() > 1e-3
+    torch.testing.assert_close(torch.from_numpy(found)[None, None], expected, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("shape", FORMS)
+def test_every_block_has_all_of_its_weight(shape: PlaneShape) -> None:
+    """Class weights are parts of one, at most eight of them, flat pictures and noise alike."""
+    for noise in (0.0, 0.3):
+        weights = class_weights(picture(64, 64, noise=noise), shape)
+        assert weights.shape == (1, shape.classes, 16, 16)
+        torch.testing.assert_close(weights.sum(1), torch.ones(1, 16, 16))
+        assert int((weights > 0).sum(1).max()) <= 8
+
+
+def test_nothing_changes_before_a_fit() -> None:
+    """An empty filter gives back its planes, bit for bit; flat planes stay under any."""
+    planes = (picture(64, 64), picture(32, 32), picture(32, 32, seed=3))
+    zero = torch.zeros(1, dtype=torch.int64)
+    for given, made in zip(planes, LoopFilter()(planes, zero, zero), strict=True):
+        assert torch.equal(given, made)
+    flat = torch.full((1, 1, 32, 32), 0.25)
+    assert torch.equal(filtered(flat, table_of(LUMA), LUMA), flat)
+
+
+def test_shipped_tables_are_continuous() -> None:
+    """A picture disturbed by a thousandth of a level differs by little more once filtered."""
+    tables = load_network(by_name("dhvc_s")).filter
+    assert tables is not None
+    plane = picture(64, 128)
+    disturbed = plane + 4e-6 * torch.randn(plane.shape, generator=torch.Generator().manual_seed(2))
+    for qp in (0, 30, 63):
+        for form in range(3):
+            table = tables.tables(torch.tensor([qp]), torch.tensor([form]))[0]
+            apart = filtered(plane, table, LUMA) - filtered(disturbed, table, LUMA)
+            assert float(apart.abs().max()) < 2e-4
+
+
+def test_a_fit_takes_noise_off_pictures_it_has_not_seen() -> None:
+    """And only where it was fitted: other forms and QPs keep tables of zeros."""
+    fit = FilterFit()
+
+    def planes(noise: float, seed: int) -> tuple[torch.Tensor, ...]:
+        clean = picture(128, 128, noise=0, seed=seed)
+        half = F.avg_pool2d(clean, 2)
+        random = torch.Generator().manual_seed(seed + 100)
+        return tuple(
+            (plane + noise * torch.randn(plane.shape, generator=random)).clamp(0, 1)
+            for plane in (clean, half, half)
+        )
+
+    for seed in range(6):
+        fit.add(planes(0.02, seed), planes(0, seed), 9, 1)
+    found = fit.tables()
+    clean, noisy = planes(0, 50), planes(0.02, 50)
+    qp, form = torch.tensor([9]), torch.tensor([1])
+    for source, before, after in zip(clean, noisy, found(noisy, qp, form), strict=True):
+        assert (after - source).square().mean() < 0.75 * (before - source).square().mean()
+    other = found(noisy, torch.tensor([27]), form)
+    assert all(torch.equal(a, b) for a, b in zip(noisy, other, strict=True))
+
+
+def test_a_fit_for_a_network_mends_its_pictures(tmp_path: Path) -> None:
+    """Fitted to a clip, saved and read: the same clip's intra frame is nearer to its source."""
+    network = tiny_network()
+    network.filter, network.config = None, replace(network.config, loop_filter=False)
+    info = VideoInfo(width=128, height=64, frame_count=1)
+    clip = [frame.planes for frame in make_frames(info, 1)]
+    made = fit_filter(network, [clip], qps=(27,))
+    save_network(made, tmp_path / "fitted.safetensors")
+    fitted = load_network(tmp_path / "fitted.safetensors")
+
+    def error(of) -> float:  # type: ignore[no-untyped-def]
+        (planes, source, qp, form), *_ = unfiltered(of, [clip], (27,))
+        shown = of.filter(planes, torch.tensor([qp]), torch.tensor([form]))
+        return float((shown[0] - source[0]).square().mean())
+
+    assert network.filter is None
+    assert error(fitted) < 0.98 * error(with_filter(network))
+
+
+def test_shapes_are_those_of_the_tables() -> None:
+    module = LoopFilter()
+    for table, shape in zip((module.y, module.u, module.v), SHAPES, strict=True):
+        assert table.shape[2:] == (shape.classes, shape.coefficients)
+        assert shape.coefficients == 3 * len(shape.taps)
+    assert len(LUMA.taps) == 12 and len(CHROMA.taps) == 6
