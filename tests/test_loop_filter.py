@@ -23,6 +23,7 @@ from nvc.predictive.loop_filter import (
     class_weights,
     filtered,
 )
+from nvc.predictive.network import Second
 from nvc.video.frames import VideoInfo
 from nvc.weights import by_name
 
@@ -81,7 +82,7 @@ def test_shipped_tables_are_continuous() -> None:
     plane = picture(64, 128)
     disturbed = plane + 4e-6 * torch.randn(plane.shape, generator=torch.Generator().manual_seed(2))
     for qp in (0, 30, 63):
-        for form in range(3):
+        for form in range(2):
             table = tables.tables(torch.tensor([qp]), torch.tensor([form]))[0]
             apart = filtered(plane, table, LUMA) - filtered(disturbed, table, LUMA)
             assert float(apart.abs().max()) < 2e-4
@@ -128,6 +129,25 @@ def test_a_fit_for_a_network_mends_its_pictures(tmp_path: Path) -> None:
 
     assert network.filter is None
     assert error(fitted) < 0.98 * error(with_filter(network))
+
+
+def test_b_frames_are_left_as_they_are() -> None:
+    """A frame between two others does not change with the tables, a P frame does."""
+    network = tiny_network()
+    qp = torch.tensor([20])
+    source = tuple(picture(side, side) for side in (64, 32, 32))
+    first = network(source, qp).memory
+    still = torch.zeros(1, 2, 8, 8)
+
+    def shown(second: Second | None) -> torch.Tensor:
+        return network(source, qp, memory=first, vectors=still, second=second).pictures[-1]
+
+    between, behind = shown(Second(first, still)), shown(None)
+    assert network.filter is not None
+    for table in network.filter.buffers():
+        table.zero_()
+    assert torch.equal(shown(Second(first, still)), between)
+    assert not torch.equal(shown(None), behind)
 
 
 def test_shapes_are_those_of_the_tables() -> None:

@@ -74,7 +74,7 @@ class EncodeOptions:
     gop: int = 32
     bframes: int = 3
     reset: int | None = None
-    intra_gain: int = 11
+    intra_gain: int = 9
     qp_cycle: tuple[int, ...] = (-8, 3, 3, 3, 0, 3, 3, 3)
     jobs: int = 1
     cluster: str | None = None

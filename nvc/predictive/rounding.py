@@ -16,7 +16,7 @@ CHROMA_WORTH = 2.5
 # What a squared error is worth in bits, in units of lambda, by the shrink of the scale: more than
 # 1, since later frames refer to this one; coarser scales count as the training loss weighs them
 # (measured, docs/predictive.md).
-PRICES = {1: 4.0, 4: 1.1, 8: 2.2}
+PRICES = {1: 4.6, 4: 1.1, 8: 2.2}
 FORM_PRICES = (1.0, 1.0, 0.6)  # and by frame form: few frames or none refer to a B frame
 
 
