@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from clips import make_frames
-from predictive_weights import tiny_network
+from clips import make_frames, write_clip
+from predictive_weights import tiny_network, write_weights
 
 from nvc.predictive.checkpoint import load_network, save_network
 from nvc.predictive.filter_fit import FilterFit, fit_filter, unfiltered, with_filter
@@ -26,6 +27,10 @@ from nvc.predictive.loop_filter import (
 from nvc.predictive.network import Second
 from nvc.video.frames import VideoInfo
 from nvc.weights import by_name
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+
+import fit_loop_filter as tool  # noqa: E402
 
 FORMS = [pytest.param(LUMA, id="luma"), pytest.param(CHROMA, id="chroma")]
 
@@ -148,6 +153,25 @@ def test_b_frames_are_left_as_they_are() -> None:
         table.zero_()
     assert torch.equal(shown(Second(first, still)), between)
     assert not torch.equal(shown(None), behind)
+
+
+def test_the_tool_fits_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two rounds in a process of its own; a clip that is none is one line and no file."""
+    clip = tmp_path / "clip.mkv"
+    write_clip(clip, width=160, height=96, frames=2)
+    weights, out = write_weights(tmp_path), tmp_path / "out.safetensors"
+    given = [str(weights), str(clip), "--out", str(out), "--qps", "20,40", "--frames", "2"]
+    assert tool.main([*given, "--rounds", "2", "--crop", "48x80"]) == 0
+    before, after = load_network(weights).filter, load_network(out).filter
+    assert before is not None
+    assert after is not None
+    assert all(not torch.equal(a, b) for a, b in zip(before.buffers(), after.buffers(), strict=True))
+    out.unlink()
+    capsys.readouterr()
+    clip.write_bytes(b"no clip")
+    assert tool.main(given) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not out.exists()
 
 
 def test_shapes_are_those_of_the_tables() -> None:

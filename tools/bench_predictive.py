@@ -27,7 +27,15 @@ import nvc
 from nvc.commands.options import size
 from nvc.device import keep_freed_memory, set_threads
 from nvc.evaluation.anchors import encode_anchor, parse_anchor
-from nvc.predictive import codec, inference, lookahead, motion_search, row_coder, sequence
+from nvc.predictive import (
+    codec,
+    frame_motion,
+    inference,
+    lookahead,
+    motion_search,
+    row_coder,
+    sequence,
+)
 from nvc.video.frames import VideoInfo
 from nvc.video.reader import VideoReader
 
@@ -63,10 +71,14 @@ class Stages:
     def measuring(self) -> Iterator[None]:
         """Put the timers around the stages of the codec."""
         targets = [
-            ("motion coding", sequence, "encode_vectors"),
-            ("motion coding", sequence, "decode_vectors"),
-            ("motion search", sequence, "search_motion"),
-            ("motion search", sequence, "search_pair"),
+            ("motion coding", frame_motion, "encode_vectors"),
+            ("motion coding", frame_motion, "decode_vectors"),
+            ("motion coding", frame_motion, "encode_shares"),
+            ("motion coding", frame_motion, "decode_shares"),
+            ("motion search", frame_motion, "search_motion"),
+            ("motion search", frame_motion, "search_pair"),
+            ("motion search", frame_motion, "search_older"),
+            ("motion search", frame_motion, "choose_shares"),
             ("motion search", motion_search, "_search"),  # in threads of its own
             ("looking ahead", lookahead, "link"),
             ("looking ahead", codec, "plan"),
@@ -77,7 +89,8 @@ class Stages:
             ("analysis", inference.RowLevel, "analyse"),
             ("synthesis", inference.RowLevel, "synthesise"),
             ("motion compensation", inference, "moved"),
-            ("motion compensation", inference, "mean_of"),
+            ("motion compensation", inference, "blended"),
+            ("loop filter", inference.RowFilter, "__call__"),
             ("other", sequence.SequenceEncoder, "encode"),
             ("other", sequence.SequenceDecoder, "decode"),
             ("planes", codec, "to_planes"),
