@@ -120,7 +120,7 @@ class FilterFit:
         worth = 1 / (error.square().mean() + _FLOOR / LEVELS**2)
         pick = torch.randperm(error.numel(), generator=self.random)
         pick = pick[: int(_SHARE * len(pick))]
-        parts = torch.cat([part.flatten(1) for part in differences(made, shape)])[:, pick]
+        parts = differences(made, shape)[0].flatten(1)[:, pick]  # (coefficients, samples)
         width = made.shape[-1]
         block = pick // width // BLOCK * (width // BLOCK) + pick % width // BLOCK
         weights = class_weights(made, shape)[0].flatten(1)[:, block]  # (classes, samples)

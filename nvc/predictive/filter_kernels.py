@@ -20,7 +20,7 @@ from nvc.predictive.loop_filter import (
     PlaneShape,
 )
 
-MADE_WITH = "0dc26500e75f0ea0"  # see nvc.entropy.jit
+MADE_WITH = "560020c7d19d048f"  # see nvc.entropy.jit
 _LEVELS = np.float32(LEVELS)
 _FLOOR, _RATIO = np.float32(ACTIVITY_FLOOR), np.float32(RATIO_FLOOR)
 _COLUMNS = 128  # of a strip

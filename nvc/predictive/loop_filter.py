@@ -18,7 +18,7 @@ filtered pictures, they have nothing left that a filter finds (docs/predictive.m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -74,6 +74,31 @@ CHROMA = PlaneShape(radius=2, thresholds=(2.0, 6.0), activity=(-2.5, -0.5, 1.0, 
 SHAPES = (LUMA, CHROMA, CHROMA)  # of Y, U, V
 
 
+def _kernels(radius: int, middle: float, *ends: Iterable[tuple[int, int]], end: float) -> Tensor:
+    """Convolutions of side 2 radius + 1 with one number in the middle, another at some places."""
+    made = torch.zeros(len(ends), 1, 2 * radius + 1, 2 * radius + 1)
+    made[:, 0, radius, radius] = middle
+    for kernel, places in zip(made, ends, strict=True):
+        for dy, dx in places:
+            kernel[0, radius + dy, radius + dx] = end
+    return made
+
+
+# Made once, as an exported graph would hold every step of it.
+_SECOND = _kernels(1, 2.0, *([(-dy, -dx), (dy, dx)] for dy, dx in _AXES), end=-1.0)
+# Of each end of every tap the sample there, less the one in the middle; first ends, then others.
+_ENDS = {
+    shape: _kernels(
+        shape.radius,
+        -1.0,
+        *([place] for place in shape.taps),
+        *([(-dy, -dx)] for dy, dx in shape.taps),
+        end=1.0,
+    )
+    for shape in (LUMA, CHROMA)
+}
+
+
 class LoopFilter(nn.Module):
     """Tables of all three planes; begins as a filter that changes nothing.
 
@@ -106,31 +131,19 @@ def filtered(plane: Tensor, table: Tensor, shape: PlaneShape) -> Tensor:
     grid = (plane.shape[-2] // BLOCK, plane.shape[-1] // BLOCK)
     weights = class_weights(plane.detach(), shape).flatten(2)  # (B, classes, blocks)
     chosen = (table.transpose(1, 2).to(plane.dtype) @ weights).unflatten(2, grid)
-    result = plane
-    for number, part in enumerate(differences(plane, shape)):
-        coefficient = chosen[:, number : number + 1]  # (B, 1, H / 4, W / 4)
-        result = result + part * F.interpolate(coefficient, scale_factor=BLOCK, mode="nearest")
-    return result.clamp(0, 1)
+    spread = F.interpolate(chosen, scale_factor=BLOCK, mode="nearest")  # (B, coefficients, H, W)
+    added = (spread * differences(plane, shape)).sum(1, keepdim=True)
+    return (plane + added).clamp(0, 1)
 
 
-def differences(plane: Tensor, shape: PlaneShape) -> list[Tensor]:
-    """What each coefficient multiplies, (B, 1, H, W) of every tap and threshold."""
-    radius = shape.radius
-    height, width = plane.shape[-2:]
-    padded = F.pad(plane, (radius,) * 4, mode="replicate")
-
-    def at(dy: int, dx: int) -> Tensor:
-        rows = slice(radius + dy, radius + dy + height)
-        return padded[..., rows, radius + dx : radius + dx + width] - plane
-
-    parts = []
-    for dy, dx in shape.taps:
-        a, b = at(dy, dx), at(-dy, -dx)
-        for threshold in shape.thresholds:
-            most = threshold / LEVELS
-            parts.append(a.clamp(-most, most) + b.clamp(-most, most))
-        parts.append(a + b)
-    return parts
+def differences(plane: Tensor, shape: PlaneShape) -> Tensor:
+    """What each coefficient multiplies, (B, coefficients, H, W): by tap, then by threshold."""
+    padded = F.pad(plane, (shape.radius,) * 4, mode="replicate")
+    apart = F.conv2d(padded, _ENDS[shape].to(plane))
+    most = [threshold / LEVELS for threshold in shape.thresholds]
+    forms = [*(apart.clamp(-value, value) for value in most), apart]
+    count = len(shape.taps)
+    return torch.stack([form[:, :count] + form[:, count:] for form in forms], dim=2).flatten(1, 2)
 
 
 def class_weights(plane: Tensor, shape: PlaneShape) -> Tensor:
@@ -148,14 +161,8 @@ def second_differences(plane: Tensor) -> Tensor:
 
     Along rows, columns and both diagonals.
     """
-    height, width = plane.shape[-2:]
     padded = F.pad(plane * LEVELS, (1, 1, 1, 1), mode="replicate")
-
-    def at(dy: int, dx: int) -> Tensor:
-        return padded[..., 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
-
-    middle = 2 * at(0, 0)
-    apart = torch.cat([(middle - at(-dy, -dx) - at(dy, dx)).abs() for dy, dx in _AXES], dim=1)
+    apart = F.conv2d(padded, _SECOND.to(plane)).abs()
     cells = F.pad(F.avg_pool2d(apart, 2), (1, 1, 1, 1), mode="replicate")
     return F.avg_pool2d(cells, 4, stride=2)
 
@@ -166,15 +173,8 @@ def _ratio(one: Tensor, other: Tensor) -> Tensor:
 
 def _hats(value: Tensor, knots: Sequence[float]) -> Tensor:
     """Linear interpolation as a weight for each knot: (B, h, w) -> (B, knots, h, w)."""
-    value = value.clamp(knots[0], knots[-1])
-    weights = []
-    for number, knot in enumerate(knots):
-        weight = torch.ones_like(value)
-        if number > 0:
-            below = knots[number - 1]
-            weight = weight * ((value - below) / (knot - below)).clamp(0, 1)
-        if number + 1 < len(knots):
-            above = knots[number + 1]
-            weight = weight * ((above - value) / (above - knot)).clamp(0, 1)
-        weights.append(weight)
-    return torch.stack(weights, dim=1)
+    places = torch.tensor(knots, dtype=value.dtype, device=value.device)[:, None, None]
+    # Ramps from each knot to the next; a hat is the ramp up to it less the one from there on.
+    ramps = ((value[:, None] - places[:-1]) / (places[1:] - places[:-1])).clamp(0, 1)
+    one = torch.ones_like(ramps[:, :1])
+    return torch.cat((one, ramps), dim=1) - torch.cat((ramps, 0 * one), dim=1)
