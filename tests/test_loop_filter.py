@@ -165,7 +165,9 @@ def test_the_tool_fits_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     before, after = load_network(weights).filter, load_network(out).filter
     assert before is not None
     assert after is not None
-    assert all(not torch.equal(a, b) for a, b in zip(before.buffers(), after.buffers(), strict=True))
+    assert all(
+        not torch.equal(a, b) for a, b in zip(before.buffers(), after.buffers(), strict=True)
+    )
     out.unlink()
     capsys.readouterr()
     clip.write_bytes(b"no clip")

@@ -13,7 +13,7 @@ from nvc.nn.blocks import stack
 from nvc.nn.fused import FusedStack
 from nvc.nn.planes import enlarge_planes, shrink_planes
 from nvc.predictive.frame_coder import FrameCoder
-from nvc.predictive.inference import supports
+from nvc.predictive.inference import integer_product, supports
 from nvc.predictive.motion import compensate
 from nvc.predictive.network import Memory, PredictiveNetwork
 from nvc.predictive.planes_io import to_planes
@@ -134,3 +134,16 @@ def test_planes_are_moved_and_resized_alike() -> None:
         for mine, theirs in pairs:
             for a, b in zip(mine, theirs, strict=True):
                 assert torch.allclose(a, b, atol=1e-4)
+
+
+def test_integer_products_are_the_same_as_bytes_and_floats() -> None:
+    """The largest sums there can be, too: exactness is what decoding rests on."""
+    torch.manual_seed(0)
+    weight = torch.randint(-127, 128, (32, 704), dtype=torch.int8)
+    codes = torch.randint(-128, 128, (704, 48), dtype=torch.int8)
+    codes[:, 0] = torch.where(weight[0] > 0, 127, -128)
+    expected = (weight.long() @ codes.long()).to(torch.int32)
+    for as_bytes in (True, False):
+        found = integer_product(weight, codes, as_bytes=as_bytes)
+        assert found.dtype == torch.int32
+        assert torch.equal(found, expected)
