@@ -7,9 +7,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
-from bench_predictive import Stages  # noqa: E402
+from bench_predictive import Stages
 
-from nvc.predictive import inference  # noqa: E402
+from nvc.predictive import inference
 
 
 def test_every_stage_is_there() -> None:

@@ -30,7 +30,7 @@ from nvc.weights import by_name
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
-import fit_loop_filter as tool  # noqa: E402
+import fit_loop_filter as tool
 
 FORMS = [pytest.param(LUMA, id="luma"), pytest.param(CHROMA, id="chroma")]
 
