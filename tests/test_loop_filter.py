@@ -13,7 +13,7 @@ from clips import make_frames, write_clip
 from predictive_weights import tiny_network, write_weights
 
 from nvc.predictive.checkpoint import load_network, save_network
-from nvc.predictive.filter_fit import FilterFit, fit_filter, unfiltered, with_filter
+from nvc.predictive.filter_fit import FilterFit, unfiltered, with_filter
 from nvc.predictive.filter_kernels import filter_plane
 from nvc.predictive.loop_filter import (
     CHROMA,
@@ -123,7 +123,11 @@ def test_a_fit_for_a_network_mends_its_pictures(tmp_path: Path) -> None:
     network.filter, network.config = None, replace(network.config, loop_filter=False)
     info = VideoInfo(width=128, height=64, frame_count=1)
     clip = [frame.planes for frame in make_frames(info, 1)]
-    made = fit_filter(network, [clip], qps=(27,))
+    made, fit = with_filter(network), FilterFit()
+    for frame in unfiltered(made, [clip], (27,)):
+        fit.add(*frame)
+    assert made.filter is not None
+    made.filter.load_state_dict(fit.tables().state_dict())
     save_network(made, tmp_path / "fitted.safetensors")
     fitted = load_network(tmp_path / "fitted.safetensors")
 

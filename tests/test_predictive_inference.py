@@ -13,7 +13,8 @@ from nvc.nn.blocks import stack
 from nvc.nn.fused import FusedStack
 from nvc.nn.planes import enlarge_planes, shrink_planes
 from nvc.predictive.frame_coder import FrameCoder
-from nvc.predictive.inference import integer_product, supports
+from nvc.predictive.inference import supports
+from nvc.predictive.integer_scales import integer_product
 from nvc.predictive.motion import compensate
 from nvc.predictive.network import Memory, PredictiveNetwork
 from nvc.predictive.planes_io import to_planes

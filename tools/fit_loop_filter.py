@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from compare_weights import middle_of, numbers
 
-from nvc.errors import NvcError
+from nvc.errors import NvcError, UsageError
 from nvc.nn.planes import shrink_planes
 from nvc.predictive.checkpoint import load_network, save_network
 from nvc.predictive.counting import Clip
@@ -73,6 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--qps", type=numbers(","), default=",".join(map(str, QPS)))
     args = parser.parse_args(arguments)
     try:
+        if min(args.rounds, args.jobs) < 1:
+            raise UsageError(f"{args.rounds} rounds, {args.jobs} jobs; allowed: 1 and more")
         network = with_filter(load_network(by_name(args.weights)))
         parts = [args.clips[number :: args.jobs] for number in range(args.jobs)]
         with (

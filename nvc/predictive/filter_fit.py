@@ -41,7 +41,7 @@ QPS = (4, 16, 28, 40, 52, 63)  # what a clip is encoded at
 _SHARE = 0.25  # of the samples of a frame that are looked at
 _RIDGE = 0.2  # of the mean over classes of each coefficient's diagonal: rare classes change less
 _FLOOR = 0.3  # squared levels, so that frames without errors do not count for all others
-_DECADES = len(DIRECTIONS) - 1  # cells between direction knots
+_INTERVALS = len(DIRECTIONS) - 1  # cells between direction knots
 
 
 class PlaneFit:
@@ -54,7 +54,7 @@ class PlaneFit:
     def __init__(self, shape: PlaneShape) -> None:
         self.shape = shape
         size = 8 * shape.coefficients
-        cells = (len(shape.activity) - 1) * _DECADES**2
+        cells = (len(shape.activity) - 1) * _INTERVALS**2
         self.products = torch.zeros(cells, size, size)
         self.wanted = torch.zeros(cells, size)
         self.seen = False
@@ -87,8 +87,8 @@ def corner_classes(shape: PlaneShape) -> list[list[int]]:
             for dk in (0, 1)
         ]
         for i in range(len(shape.activity) - 1)
-        for j in range(_DECADES)
-        for k in range(_DECADES)
+        for j in range(_INTERVALS)
+        for k in range(_INTERVALS)
     ]
 
 
@@ -201,16 +201,3 @@ def unfiltered(
                         recorder.given = None
         finally:
             coder.network.filter = inner
-
-
-def fit_filter(
-    network: PredictiveNetwork, clips: Iterable[Clip], *, qps: Sequence[int] = QPS
-) -> PredictiveNetwork:
-    """A copy of the network with the filter that suits what it makes of these clips."""
-    network = with_filter(network)
-    fit = FilterFit()
-    for frame in unfiltered(network, clips, qps):
-        fit.add(*frame)
-    assert network.filter is not None
-    network.filter.load_state_dict(fit.tables().state_dict())
-    return network
