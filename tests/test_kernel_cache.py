@@ -17,15 +17,18 @@ KERNELS = (
     "entropy/adaptive_kernels.py",
     "entropy/kernels.py",
     "nn/fused.py",
+    "predictive/block_error.py",
     "predictive/choice_kernels.py",
     "predictive/coarse_search.py",
     "predictive/filter_kernels.py",
     "predictive/index_kernels.py",
     "predictive/motion_search.py",
+    "predictive/motion_settling.py",
     "predictive/plane_kernels.py",
     "predictive/share_kernels.py",
     "predictive/symbol_kernels.py",
     "predictive/vector_kernels.py",
+    "predictive/vector_rates.py",
 )
 
 

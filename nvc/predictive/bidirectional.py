@@ -9,6 +9,8 @@ reference of a P frame is looked for where the motion of the nearer one leads on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +23,7 @@ FIRST_WEIGHT = 2.0  # of a bit in the search of the first field for itself (docs
 OLDER_WEIGHT = 2.0
 
 Field = NDArray[np.int32]
+Costs = NDArray[np.float32]  # of the decisions of the vector coder (vector_rates.code_lengths)
 
 
 def direct_fields(
@@ -67,12 +70,13 @@ def search_older(
     expected: Field,
     *,
     weight: float,
+    costs: Costs | None = None,
 ) -> Field:
     """Field of a P frame into its older reference, whose mean with the earlier is near the source.
 
     earlier: that reference as it is moved onto the source, in levels of 255; expected: where the
     motion into it leads on to, from which differences cost; weight: as in search_pair, and
-    OLDER_WEIGHT times that.
+    OLDER_WEIGHT times that; costs: as in search_motion.
     """
     left = earlier.copy()
     leave(source, left)
@@ -83,6 +87,7 @@ def search_older(
         weight=4 * OLDER_WEIGHT * weight,
         expected=expected,
         coarse_of=source,
+        costs=costs,
     )
 
 
@@ -94,17 +99,23 @@ def search_pair(
     *,
     weight: float,
     rounds: int = 1,
+    costs: Sequence[Costs | None] = (None, None),
 ) -> tuple[Field, Field]:
     """Fields into both references whose mean is near the source.
 
     source, earlier, later: luma (H, W) uint8; direct: the fields expected, from which differences
     cost; weight: cost of a bit in squared levels of 255, as in search_motion; rounds: times the
-    pair is searched.
+    pair is searched; costs: of either field, as in search_motion.
     """
     pictures = (earlier, later)
     fields = list(direct)
     fields[0] = search_motion(
-        source, earlier, previous=direct[0], weight=FIRST_WEIGHT * weight, expected=direct[0]
+        source,
+        earlier,
+        previous=direct[0],
+        weight=FIRST_WEIGHT * weight,
+        expected=direct[0],
+        costs=costs[0],
     )
     for turn in range(1, 2 * rounds):
         own, other = turn % 2, 1 - turn % 2
@@ -118,6 +129,8 @@ def search_pair(
             weight=4 * weight,
             expected=direct[own],
             coarse_of=source,
+            costs=costs[own],
+            first=fields[0] - direct[0] if own else None,
         )
     return fields[0], fields[1]
 

@@ -46,6 +46,7 @@ from nvc.predictive.shares import (
     usual,
 )
 from nvc.predictive.structure import Place
+from nvc.predictive.vector_rates import code_lengths
 from nvc.predictive.vectors import MAX_VECTOR, Used, decode_vectors, encode_vectors
 
 _OLDER_FORM = vector_forms(2)[1]  # of the field of a P frame into its older reference
@@ -108,7 +109,8 @@ class MotionWriter:
         rows, columns = vector_grid(self.coder.shown)
         grid = vector_grid(self.coder.size)
         expected = direct(number, *near) or (still(grid), still(grid))
-        pair = search_pair(luma, *pictures, expected, weight=weight, rounds=rounds)
+        costs = [self._costs(form) for form in vector_forms(2)]
+        pair = search_pair(luma, *pictures, expected, weight=weight, rounds=rounds, costs=costs)
         apart = [(a - b)[:rows, :columns] for a, b in zip(pair, expected, strict=True)]
         parts = [moved(*each) for each in zip(pictures, pair, strict=True)]
         shares, saved = self._shares(luma, parts, weight, between=True)
@@ -137,7 +139,9 @@ class MotionWriter:
         frames = place.number - earlier.number
         if start is None and self.last is not None:
             start = scaled(self.last[0], frames, self.last[1])
-        found = search_motion(luma, picture, previous=start, weight=weight)[:rows, :columns]
+        found = search_motion(
+            luma, picture, previous=start, weight=weight, costs=self._costs(vector_forms(1)[0])
+        )[:rows, :columns]
         field = extended(found, grid)
         self.last = field, frames
         alone = Motion([earlier], (field,), coded=self._bytes([found]))
@@ -147,7 +151,8 @@ class MotionWriter:
         expected = onward(place.number, field, earlier, older)
         first = moved(picture, field)
         behind = luma8(older.memory.pictures[-1])
-        second = search_older(luma, first, behind, expected, weight=weight)
+        costs = self._costs(_OLDER_FORM)
+        second = search_older(luma, first, behind, expected, weight=weight, costs=costs)
         weight *= OLDER_WEIGHT
         shares, saved = self._shares(luma, [first, moved(behind, second)], weight, between=False)
         coded = encode_shares(shares, between=False)
@@ -161,6 +166,10 @@ class MotionWriter:
             return alone
         fields = (field, *_upon([expected], [apart], grid))
         return Motion([earlier, older], fields, shares, coded, [*alone.coded, payload])
+
+    def _costs(self, form: int) -> NDArray[np.float32]:
+        """Bits of the decisions of a field of this form."""
+        return code_lengths(self.coder.network.motion_contexts.model(form))
 
     def _shares(
         self,

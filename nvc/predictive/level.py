@@ -71,6 +71,7 @@ class Level(nn.Module):
     def __init__(self, config: LevelConfig, coarse: LevelConfig | None) -> None:
         super().__init__()
         self.config = config
+        self.held = False  # see hold_analysis
         self.down = config.block // 8
         fine, width, latent = config.fine_width, config.width, config.latent
         cell = self.down**2
@@ -138,15 +139,34 @@ class Level(nn.Module):
         context = self.context_blocks(self.context_gain.scale(context, qp, form))
         return Prediction(picture=picture, fine=fine, context=context)
 
+    def hold_analysis(self) -> None:
+        """Train no more what asks for symbols: analysis and steps stay as they are.
+
+        At the encoder's choice bits and errors balance, so a change of the analysis is worth
+        nothing at first order, but the gradients of both, each taken at the symbol that was
+        chosen, do not: bits have the slope between the symbols around, and what is asked for
+        shrinks. A better prediction does lower bits, so it goes on hearing of them, through the
+        transform alone.
+        """
+        self.held = True
+        for part in (
+            self.transform, self.source_in, self.source_gain, self.source_blocks, self.source_down,
+            self.source_mix, self.source_out, self.log_step,
+        ):  # fmt: skip
+            part.requires_grad_(False)
+
     def analyse(self, source: Tensor, given: Prediction, qp: Tensor, form: Tensor) -> Tensor:
         """Source X (B, 96, h, w) -> residual r (B, latent, h / down, w / down)."""
         difference = source - given.picture
-        fine = self.source_in(torch.cat((source, difference), dim=1))
+        seen, context = difference, given.context
+        if self.held:
+            seen, context = seen.detach(), context.detach()
+        fine = self.source_in(torch.cat((source, seen), dim=1))
         fine = self.source_blocks(self.source_gain.scale(fine, qp, form))
         if self.down > 1:
             fine = F.pixel_unshuffle(fine, self.down)
             difference = F.pixel_unshuffle(difference, self.down)
-        hidden = self.source_mix(self.source_down(fine) + given.context)
+        hidden = self.source_mix(self.source_down(fine) + context)
         return self.transform(difference) + self.source_out(hidden)
 
     @property

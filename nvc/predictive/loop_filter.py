@@ -122,8 +122,11 @@ class LoopFilter(nn.Module):
 
     def forward(self, planes: Sequence[Tensor], qp: Tensor, form: Tensor) -> tuple[Tensor, ...]:
         """Y (B,1,H,W), U, V (B,1,H/2,W/2) in [0, 1], sides multiples of BLOCK -> likewise."""
-        tables = self.tables(qp, form)
-        return tuple(map(filtered, planes, tables, SHAPES))
+        # Samples in bfloat16 are half a level apart, which is what there is to filter.
+        with torch.autocast(planes[0].device.type, enabled=False):
+            tables = self.tables(qp, form)
+            whole = [plane.float() for plane in planes]
+            return tuple(map(filtered, whole, tables, SHAPES))
 
 
 def filtered(plane: Tensor, table: Tensor, shape: PlaneShape) -> Tensor:

@@ -48,7 +48,8 @@ class PredictiveModule(lightning.LightningModule):
     of the distortion of each coarser scale; reset_rate: share of frames whose past statistics are
     withheld; drop_rate: share of inter frames whose finest symbols are lost; ema: decay of the
     averaged weights; clip: largest norm of the gradient; gop: frames an intra frame serves in an
-    encode; kappa: as above; weights: a shipped name or a .safetensors path to go on from.
+    encode; kappa: as above; weights: a shipped name or a .safetensors path to go on from;
+    hold_analysis: as Level.hold_analysis has it; hold_intra: train inter networks alone.
     """
 
     def __init__(
@@ -69,6 +70,8 @@ class PredictiveModule(lightning.LightningModule):
         gop: int = 32,
         kappa: float = 1.2,
         weights: str | None = None,
+        hold_analysis: bool = False,
+        hold_intra: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -76,6 +79,11 @@ class PredictiveModule(lightning.LightningModule):
             self.network = load_network(by_name(weights)).requires_grad_(True).train()
         else:
             self.network = PredictiveNetwork(size_config(size, reference=reference, finest=finest))
+        if hold_analysis:
+            for level in (*self.network.levels, *self.network.intra):
+                level.hold_analysis()
+        if hold_intra:
+            self.network.intra.requires_grad_(False)
         self.average = PredictiveNetwork(self.network.config).requires_grad_(False)
         self.average.load_state_dict(self.network.state_dict())
         self.started = weights is not None
@@ -222,6 +230,8 @@ class PredictiveModule(lightning.LightningModule):
         matrices: list[torch.nn.Parameter] = []
         groups: dict[float, list[torch.nn.Parameter]] = {0.2: [], 1.0: [], 10.0: []}
         for name, parameter in self.network.named_parameters():
+            if not parameter.requires_grad:
+                continue
             part = f".{name}"
             if any(mark in part for mark in _SLOW):
                 groups[0.2].append(parameter)

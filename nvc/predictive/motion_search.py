@@ -14,113 +14,13 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from nvc.predictive.block_error import BLOCK, MARGIN, REACH, TAPS, block_error, clip_vector
 from nvc.predictive.coarse_search import coarse_search
+from nvc.predictive.motion_settling import settle
 from nvc.predictive.vector_kernels import predict
 
-MADE_WITH = "d86bf83134544d03"  # see nvc.entropy.jit
-BLOCK = 8
-REACH = 64  # largest displacement in samples
-MARGIN = 72  # samples of edge replication around the reference; vectors stay inside it
+MADE_WITH = "bbd27f13bee4b3dc"  # see nvc.entropy.jit
 _TWO_BANDS = 128  # rows of blocks from which the upper and lower half are searched side by side
-
-
-def _cubic_taps() -> NDArray[np.float32]:
-    """Four taps for each quarter-sample phase of the cubic kernel with a = -0.75."""
-    a = -0.75
-    rows = []
-    for phase in range(4):
-        t = phase / 4
-        near = [((a + 2) * s - (a + 3)) * s * s + 1 for s in (t, 1 - t)]
-        far = [((a * s - 5 * a) * s + 8 * a) * s - 4 * a for s in (1 + t, 2 - t)]
-        rows.append([far[0], near[0], near[1], far[1]])
-    return np.array(rows, dtype=np.float32)
-
-
-_TAPS = _cubic_taps()
-
-
-@numba.njit(cache=True, nogil=True, fastmath=True, inline="always")
-def _error_of(current, reference, top, left, size, mvx, mvy, taps, limit, rows):
-    """See _block_error; `size` is known where this is put, so that rows become vectors."""
-    y0 = np.uint64(top + MARGIN + (mvy >> 2))
-    x0 = np.uint64(left + MARGIN + (mvx >> 2))
-    cy, cx = np.uint64(top), np.uint64(left)
-    fy, fx = mvy & 3, mvx & 3
-    one, two = np.uint64(1), np.uint64(2)
-    total = np.float32(0.0)
-    a, b, c, d = taps[fx, 0], taps[fx, 1], taps[fx, 2], taps[fx, 3]
-    e, f, g, h = taps[fy, 0], taps[fy, 1], taps[fy, 2], taps[fy, 3]
-    if fy != 0 and fx != 0:
-        for y in range(3):
-            ry = y0 + np.uint64(y) - one
-            for x in range(size):
-                at = x0 + np.uint64(x)
-                rows[y, x] = (
-                    a * reference[ry, at - one]
-                    + b * reference[ry, at]
-                    + c * reference[ry, at + one]
-                    + d * reference[ry, at + two]
-                )
-    for y in range(size):
-        yy, ry = cy + np.uint64(y), y0 + np.uint64(y)
-        part = np.float32(0.0)
-        if fx == 0 and fy == 0:
-            for x in range(size):
-                here, there = current[yy, cx + np.uint64(x)], reference[ry, x0 + np.uint64(x)]
-                apart = np.float32(here) - np.float32(there)
-                part += apart * apart
-        elif fy == 0:
-            for x in range(size):
-                at = x0 + np.uint64(x)
-                value = (
-                    a * reference[ry, at - one]
-                    + b * reference[ry, at]
-                    + c * reference[ry, at + one]
-                    + d * reference[ry, at + two]
-                )
-                apart = np.float32(current[yy, cx + np.uint64(x)]) - value
-                part += apart * apart
-        elif fx == 0:
-            for x in range(size):
-                at = x0 + np.uint64(x)
-                value = (
-                    e * reference[ry - one, at]
-                    + f * reference[ry, at]
-                    + g * reference[ry + one, at]
-                    + h * reference[ry + two, at]
-                )
-                apart = np.float32(current[yy, cx + np.uint64(x)]) - value
-                part += apart * apart
-        else:
-            for x in range(size):
-                at = x0 + np.uint64(x)
-                rows[y + 3, x] = (
-                    a * reference[ry + two, at - one]
-                    + b * reference[ry + two, at]
-                    + c * reference[ry + two, at + one]
-                    + d * reference[ry + two, at + two]
-                )
-            for x in range(size):
-                value = (
-                    e * rows[y, x] + f * rows[y + 1, x] + g * rows[y + 2, x] + h * rows[y + 3, x]
-                )
-                apart = np.float32(current[yy, cx + np.uint64(x)]) - value
-                part += apart * apart
-        total += part
-        if total >= limit:
-            break
-    return total
-
-
-@numba.njit(cache=True, nogil=True, fastmath=True)
-def _block_error(current, reference, top, left, size, mvx, mvy, taps, limit, rows):
-    """Squared error of one block against the reference moved by (mvx, mvy) / 4.
-
-    Of no meaning but to be too large once it reaches `limit`. rows (19, 16) float32 is written.
-    """
-    if size == 16:
-        return _error_of(current, reference, top, left, 16, mvx, mvy, taps, limit, rows)
-    return _error_of(current, reference, top, left, 8, mvx, mvy, taps, limit, rows)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -157,14 +57,6 @@ def _know(known, field, row, column, size):
         known[3, axis] = 0
 
 
-@numba.njit(cache=True, nogil=True)
-def _clip(mv, position, size, length):
-    """Keep a block moved by mv (quarter samples) inside the replicated margin."""
-    low = max(-REACH, -position - MARGIN + 4) * 4
-    high = min(REACH, length + MARGIN - 4 - position - size) * 4
-    return min(max(mv, low), high)
-
-
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def _refine(
     current, reference, top, left, size, mvx, mvy, cost, known, weight, taps, unit, rounds, lines,
@@ -185,12 +77,12 @@ def _refine(
             if abs(nx - last_x) <= unit and abs(ny - last_y) <= unit:
                 continue  # seen from where the last round began
             ax, ay = nx + ox, ny + oy
-            if _clip(ax, left, size, width) != ax or _clip(ay, top, size, height) != ay:
+            if clip_vector(ax, left, size, width) != ax or clip_vector(ay, top, size, height) != ay:
                 continue
             rate = weight * _vector_bits(nx, ny, known)
             if rate >= cost:
                 continue
-            error = rate + _block_error(
+            error = rate + block_error(
                 current, reference, top, left, size, ax, ay, taps, cost - rate, lines
             )
             if error < cost:
@@ -247,10 +139,10 @@ def _search(current, reference, coarse, previous, expected, weight, taps, field,
             for k in range(n):
                 if _seen(candidates, k):
                     continue
-                nx = _clip(candidates[k, 0] + ox, left, size, width) - ox
-                ny = _clip(candidates[k, 1] + oy, top, size, height) - oy
+                nx = clip_vector(candidates[k, 0] + ox, left, size, width) - ox
+                ny = clip_vector(candidates[k, 1] + oy, top, size, height) - oy
                 rate = np.float32(weight * _vector_bits(nx, ny, known))
-                error = rate + _block_error(
+                error = rate + block_error(
                     current, reference, top, left, size, nx + ox, ny + oy, taps, cost - rate,
                     lines,
                 )  # fmt: skip
@@ -280,10 +172,10 @@ def _search(current, reference, coarse, previous, expected, weight, taps, field,
                 for q in range(6):
                     if _seen(candidates, q):
                         continue
-                    nx = _clip(candidates[q, 0] + ox, sleft, BLOCK, width) - ox
-                    ny = _clip(candidates[q, 1] + oy, stop, BLOCK, height) - oy
+                    nx = clip_vector(candidates[q, 0] + ox, sleft, BLOCK, width) - ox
+                    ny = clip_vector(candidates[q, 1] + oy, stop, BLOCK, height) - oy
                     rate = np.float32(weight * _vector_bits(nx, ny, known))
-                    error = rate + _block_error(
+                    error = rate + block_error(
                         current, reference, stop, sleft, BLOCK, nx + ox, ny + oy, taps,
                         best - rate, lines,
                     )  # fmt: skip
@@ -313,13 +205,17 @@ def search_motion(
     weight: float = 40.0,
     expected: NDArray[np.int32] | None = None,
     coarse_of: NDArray[np.uint8] | None = None,
+    costs: NDArray[np.float32] | None = None,
+    first: NDArray[np.int32] | None = None,
 ) -> NDArray[np.int32]:
     """Vectors (H/8, W/8, 2) int32 (x, y) in quarter samples, from current into reference.
 
     `current`, `reference` (H, W) uint8 luma with H, W multiples of 16; `previous` the last field;
     `weight` the cost of one bit in squared levels of 255. `expected`: a field, one vector in each
     square of 2x2 blocks, from which differences cost. `current` may be float32, of any range; then
-    `coarse_of` is what the coarse search looks at.
+    `coarse_of` is what the coarse search looks at. `costs`: bits of every decision of the vector
+    coder (vector_rates.code_lengths), by which what was found is settled (motion_settling.py), with
+    `first`, of a pair of fields the differences of the first, when this is the second.
     """
     height, width = current.shape
     if current.shape != reference.shape or height % 16 or width % 16:
@@ -339,8 +235,14 @@ def search_motion(
     def search(begin: int, end: int) -> None:
         _search(
             current, padded, coarse, previous[begin:end], expected[begin:end],
-            np.float32(weight), _TAPS, field[begin:end], begin,
+            np.float32(weight), TAPS, field[begin:end], begin,
         )  # fmt: skip
+        if costs is not None:
+            held = None if first is None else first[begin:end]
+            settle(
+                current, padded, field[begin:end], begin, expected=expected[begin:end], first=held,
+                weight=weight, costs=costs,
+            )  # fmt: skip
 
     half = len(field) // 4 * 2
     if len(field) < _TWO_BANDS:
