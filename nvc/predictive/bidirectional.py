@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from nvc.predictive.motion import VECTOR_BLOCK, VECTOR_UNIT
 from nvc.predictive.motion_search import search_motion
+from nvc.predictive.motion_settling import settled
 from nvc.predictive.plane_kernels import leave, move
 
-FIRST_WEIGHT = 2.0  # of a bit in the search of the first field for itself (docs/predictive.md)
+FIRST_WEIGHT = 3.0  # of a bit in the search of the first field for itself (docs/predictive.md)
 # Of a bit for the older reference of a P frame: what it leaves less of is mostly coded anyway.
 OLDER_WEIGHT = 2.0
 
@@ -105,7 +106,8 @@ def search_pair(
 
     source, earlier, later: luma (H, W) uint8; direct: the fields expected, from which differences
     cost; weight: cost of a bit in squared levels of 255, as in search_motion; rounds: times the
-    pair is searched; costs: of either field, as in search_motion.
+    pair is searched; costs: of either field, as in search_motion, and both are settled by
+    them once more at the end.
     """
     pictures = (earlier, later)
     fields = list(direct)
@@ -117,13 +119,17 @@ def search_pair(
         expected=direct[0],
         costs=costs[0],
     )
-    for turn in range(1, 2 * rounds):
-        own, other = turn % 2, 1 - turn % 2
-        left = moved(pictures[other], fields[other])
+
+    def left_by(other: int) -> NDArray[np.float32]:
         # (source - mean)^2 = (2 source - other - own)^2 / 4
+        left = moved(pictures[other], fields[other])
         leave(source, left)
+        return left
+
+    for turn in range(1, 2 * rounds):
+        own = turn % 2
         fields[own] = search_motion(
-            left,
+            left_by(1 - own),
             pictures[own],
             previous=fields[own],
             weight=4 * weight,
@@ -132,6 +138,17 @@ def search_pair(
             costs=costs[own],
             first=fields[0] - direct[0] if own else None,
         )
+    for own, spent in enumerate(costs):
+        if spent is not None:
+            fields[own] = settled(
+                left_by(1 - own),
+                pictures[own],
+                fields[own],
+                expected=direct[own],
+                weight=4 * weight,
+                costs=spent,
+                first=fields[0] - direct[0] if own else None,
+            )
     return fields[0], fields[1]
 
 

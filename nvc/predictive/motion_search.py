@@ -8,19 +8,16 @@ the previous field give the likely ones, a diamond refines to whole, half and qu
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from nvc.predictive.block_error import BLOCK, MARGIN, REACH, TAPS, block_error, clip_vector
 from nvc.predictive.coarse_search import coarse_search
-from nvc.predictive.motion_settling import settle
+from nvc.predictive.motion_settling import in_bands, settled
 from nvc.predictive.vector_kernels import predict
 
-MADE_WITH = "bbd27f13bee4b3dc"  # see nvc.entropy.jit
-_TWO_BANDS = 128  # rows of blocks from which the upper and lower half are searched side by side
+MADE_WITH = "c6f36e246cf0cbba"  # see nvc.entropy.jit
 
 
 @numba.njit(cache=True, nogil=True)
@@ -237,19 +234,11 @@ def search_motion(
             current, padded, coarse, previous[begin:end], expected[begin:end],
             np.float32(weight), TAPS, field[begin:end], begin,
         )  # fmt: skip
-        if costs is not None:
-            held = None if first is None else first[begin:end]
-            settle(
-                current, padded, field[begin:end], begin, expected=expected[begin:end], first=held,
-                weight=weight, costs=costs,
-            )  # fmt: skip
 
-    half = len(field) // 4 * 2
-    if len(field) < _TWO_BANDS:
-        search(0, len(field))
-    else:
-        # The lower half knows no vector of the upper one: two threads, whatever their number.
-        with ThreadPoolExecutor(2) as pool:
-            for done in [pool.submit(search, 0, half), pool.submit(search, half, len(field))]:
-                done.result()
-    return field + expected
+    in_bands(len(field), search)
+    found = field + expected
+    if costs is None:
+        return found
+    return settled(
+        current, reference, found, expected=expected, weight=weight, costs=costs, first=first
+    )

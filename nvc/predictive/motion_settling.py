@@ -8,16 +8,20 @@ of the squares it predicts (iterated conditional modes: J. Besag, J. R. Stat. So
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from nvc.predictive.block_error import BLOCK, TAPS, block_error, clip_vector
+from nvc.predictive.block_error import BLOCK, MARGIN, TAPS, block_error, clip_vector
 from nvc.predictive.vector_kernels import predict
 from nvc.predictive.vector_rates import field_bits, is_split, local_bits
 
 MADE_WITH = "95be1c4e9b3b6f3a"  # see nvc.entropy.jit
 _PASSES = 2
+_TWO_BANDS = 128  # rows of blocks from which the upper and lower half are done side by side
 _STEP_BITS = np.float32(4)  # at least what a step away from the predictor adds
 _NO_LIMIT = np.float32(1e30)
 
@@ -79,7 +83,7 @@ def _near(changed, row, column):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def _settle(current, reference, expected, first, weight, taps, costs, passes, field, begin):  # type: ignore[no-untyped-def]
-    """Change field, the band of block rows from `begin` on; see settle."""
+    """Change field, the band of block rows from `begin` on; see settled."""
     height, width = current.shape
     rows, columns = field.shape[0], field.shape[1]
     lines = np.empty((19, 16), np.float32)
@@ -182,24 +186,43 @@ def _settle(current, reference, expected, first, weight, taps, costs, passes, fi
                 local_bits(costs, field, apart, first, r, c)
 
 
-def settle(
+def settled(
     current: NDArray[np.uint8] | NDArray[np.float32],
     reference: NDArray[np.uint8],
     field: NDArray[np.int32],
-    begin: int,
     *,
     expected: NDArray[np.int32],
-    first: NDArray[np.int32] | None,
     weight: float,
     costs: NDArray[np.float32],
-) -> None:
-    """Change a band of a field (rows, columns, 2) int32, rows and columns even, for the better.
+    first: NDArray[np.int32] | None = None,
+) -> NDArray[np.int32]:
+    """A field (rows, columns, 2) int32, rows and columns even, changed for the better.
 
-    current (H, W): the whole picture; reference: the whole one, with block_error.MARGIN samples
-    around; field: less what is expected, from block row `begin` of the picture on; the others as
-    search_motion has them, cut to the band.
+    All as search_motion has it, which finds the field.
     """
+    padded = np.pad(reference, MARGIN, mode="edge")
+    apart = field - expected
     held = np.zeros_like(field) if first is None else np.ascontiguousarray(first, np.int32)
-    _settle(
-        current, reference, expected, held, np.float32(weight), TAPS, costs, _PASSES, field, begin
-    )
+
+    def settle(begin: int, end: int) -> None:
+        _settle(
+            current, padded, expected[begin:end], held[begin:end], np.float32(weight), TAPS, costs,
+            _PASSES, apart[begin:end], begin,
+        )  # fmt: skip
+
+    in_bands(len(field), settle)
+    return apart + expected
+
+
+def in_bands(rows: int, work: Callable[[int, int], None]) -> None:
+    """Do work(begin, end) on rows of blocks, of large pictures on two halves side by side.
+
+    The lower half knows no vector of the upper one: two threads, whatever their number.
+    """
+    if rows < _TWO_BANDS:
+        work(0, rows)
+        return
+    half = rows // 4 * 2
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(work, 0, half), pool.submit(work, half, rows)]:
+            done.result()
