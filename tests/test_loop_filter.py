@@ -60,6 +60,19 @@ def test_the_kernel_is_the_module(shape: PlaneShape, size: tuple[int, int]) -> N
     torch.testing.assert_close(torch.from_numpy(found)[None, None], expected, atol=2e-6, rtol=0)
 
 
+def test_autocast_leaves_it_alone() -> None:
+    """bfloat16 would move samples by half a level."""
+    one = LoopFilter()
+    one.y.copy_(0.05 * torch.randn(one.y.shape, generator=torch.Generator().manual_seed(1)))
+    planes = (picture(32, 32), picture(16, 16), picture(16, 16))
+    qp, form = torch.tensor([30]), torch.tensor([0])
+    exact = one(planes, qp, form)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        same = one(planes, qp, form)
+    assert all(torch.equal(a, b) for a, b in zip(exact, same, strict=True))
+    assert not torch.equal(exact[0], planes[0])
+
+
 @pytest.mark.parametrize("shape", FORMS)
 def test_every_block_has_all_of_its_weight(shape: PlaneShape) -> None:
     """Class weights are parts of one, at most eight of them, flat pictures and noise alike."""

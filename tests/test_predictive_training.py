@@ -119,6 +119,27 @@ def test_a_batch_names_the_second_reference(clips: Path, tmp_path: Path) -> None
     assert not torch.equal(module.sequence(batch)[2].pictures[-1], alone)
 
 
+def test_an_analysis_that_is_held_learns_nothing_and_hides_nothing(
+    clips: Path, tmp_path: Path
+) -> None:
+    """Steps and analysis have no gradient; a prediction hears of bits through the transform."""
+    clip = load_clip(prepare_clip(clips / "pan_00.mkv", tmp_path / "cache"))
+    batch = next(iter(ClipBatches([clip], [Stage(steps=1, frames=2, crop=128, batch=2)], seed=1)))
+    batch["qps"][:] = 12
+    module = PredictiveModule(size="tiny", reset_rate=0.0, hold_analysis=True, hold_intra=True)
+    module.start_from_batches([batch])
+    costs = [module.costs(result) for result in module.sequence(batch)]
+    bits = costs[-1][0].sum()
+    bits.backward()
+    learnt = {name for name, one in module.network.named_parameters() if one.grad is not None}
+    assert learnt and not any(name.startswith("intra.") for name in learnt)
+    held = ("transform", "source_", "log_step")
+    assert not any(name.split(".")[2].startswith(held) for name in learnt)
+    assert {"levels.1.fine_out.weight", "levels.1.fine_in.weight"} <= learnt
+    gradient = module.network.levels[1].fine_out.weight.grad
+    assert gradient is not None and float(gradient.abs().max()) > 0
+
+
 @pytest.mark.parametrize(("bframes", "qp"), [(3, 20), (3, 50), (0, 20), (0, 50)])
 def test_a_batch_is_decided_as_an_encode_is(bframes: int, qp: int) -> None:
     """QPs and prices of a whole GOP, against the encoder's look ahead over the same frames."""
