@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -58,17 +59,153 @@ def _around(offered, count, field, row, column, size):  # type: ignore[no-untype
     return count
 
 
+class _Views(NamedTuple):
+    """What block_error is given beside a block and a vector."""
+
+    current: NDArray[np.uint8] | NDArray[np.float32]
+    reference: NDArray[np.uint8]  # with MARGIN samples around
+    taps: NDArray[np.float32]
+    lines: NDArray[np.float32]
+
+
+class _Square(NamedTuple):
+    """A square of a band of a field, at an even row and column, and what its bits depend on."""
+
+    costs: NDArray[np.float32]
+    field: NDArray[np.int32]
+    apart: NDArray[np.int32]
+    first: NDArray[np.int32]
+    weight: np.float32
+    begin: int  # the band's first row in the picture
+    row: int
+    column: int
+    ox: int  # the vector expected
+    oy: int
+
+
+@numba.njit(cache=True, nogil=True)
+def _rate(square):  # type: ignore[no-untyped-def]
+    return square.weight * local_bits(
+        square.costs, square.field, square.apart, square.first, square.row, square.column
+    )
+
+
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _blocks_error(current, reference, field, row, column, begin, ox, oy, taps, lines):  # type: ignore[no-untyped-def]
-    """Squared error of the four blocks of a square, each with its own vector."""
-    total = np.float32(0)
+def _error(views, square, at, size, x, y, limit):  # type: ignore[no-untyped-def]
+    """Squared error of the block or square `at` moved by (x, y) from what is expected."""
+    top, left = (square.begin + at[0]) * BLOCK, at[1] * BLOCK
+    x, y = x + square.ox, y + square.oy
+    return block_error(
+        views.current, views.reference, top, left, size, x, y, views.taps, limit, views.lines
+    )
+
+
+@numba.njit(cache=True, nogil=True)
+def _inside(views, square, at, size, x, y):  # type: ignore[no-untyped-def]
+    """The vector nearest to (x, y) that the block or square `at` may have."""
+    height, width = views.current.shape
+    top, left = (square.begin + at[0]) * BLOCK, at[1] * BLOCK
+    x = clip_vector(x + square.ox, left, size, width) - square.ox
+    return x, clip_vector(y + square.oy, top, size, height) - square.oy
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _offer(views, square, at, size, x, y, cost):  # type: ignore[no-untyped-def]
+    """Cost of a square with (x, y) in its block or square `at` of so many samples, put there.
+
+    Of no meaning but to be too large once it reaches `cost`.
+    """
+    field = square.field
+    r, c = at
+    if size == BLOCK:
+        field[r, c, 0], field[r, c, 1] = x, y
+    else:
+        _put(field, r, c, x, y)
+    rate = _rate(square)
+    if rate >= cost:
+        return cost
+    return rate + _error(views, square, at, size, x, y, cost - rate)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _best_of(views, square, at, size, offered, count, start, cost):  # type: ignore[no-untyped-def]
+    """The cheapest of the vectors offered from `start` on: its number or -1, and its cost."""
+    best = -1
+    for k in range(start, count):
+        x, y = _inside(views, square, at, size, offered[k, 0], offered[k, 1])
+        offered[k, 0], offered[k, 1] = x, y
+        found = _offer(views, square, at, size, x, y, cost)
+        if found < cost:
+            best, cost = k, found
+    return best, cost
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _step(views, square, at, x, y, cost):  # type: ignore[no-untyped-def]
+    """The best of small steps from the vector of a square, which is put there."""
+    field, (row, column) = square.field, at
+    px, py = predict(field, row, column, 2, 0), predict(field, row, column, 2, 1)
+    if x != px or y != py or cost > _STEP_BITS * square.weight:
+        for unit in (2, 1):
+            from_x, from_y = x, y
+            for k in range(8):
+                nx = from_x + unit * (1, -1, 0, 0, 1, -1, 1, -1)[k]
+                ny = from_y + unit * (0, 0, 1, -1, 1, -1, -1, 1)[k]
+                ax, ay = _inside(views, square, at, 16, nx, ny)
+                if ax != nx or ay != ny:
+                    continue
+                found = _offer(views, square, at, 16, nx, ny, cost)
+                if found < cost:
+                    cost, x, y = found, nx, ny
+    _put(field, row, column, x, y)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _settle_blocks(views, square, offered):  # type: ignore[no-untyped-def]
+    """Blocks of a square whose vectors differ, one after the other."""
+    field, row, column = square.field, square.row, square.column
     for k in range(4):
-        r, c = row + k // 2, column + k % 2
-        x, y = np.int64(field[r, c, 0]) + ox, np.int64(field[r, c, 1]) + oy
-        total += block_error(
-            current, reference, (begin + r) * BLOCK, c * BLOCK, BLOCK, x, y, taps, _NO_LIMIT, lines
-        )
-    return total
+        at = (row + k // 2, column + k % 2)
+        x, y = np.int64(field[at[0], at[1], 0]), np.int64(field[at[0], at[1], 1])
+        cost = _offer(views, square, at, BLOCK, x, y, _NO_LIMIT)
+        count = _around(offered, _add(offered, 0, x, y), field, at[0], at[1], 1)
+        best, _ = _best_of(views, square, at, BLOCK, offered, count, 1, cost)
+        if best >= 0:
+            x, y = offered[best, 0], offered[best, 1]
+        field[at[0], at[1], 0], field[at[0], at[1], 1] = x, y
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _settle_square(views, square, offered, own):  # type: ignore[no-untyped-def]
+    """Give a square what costs least; whether that is something else. offered, own: scratch."""
+    field, row, column = square.field, square.row, square.column
+    at = (row, column)
+    cost = _rate(square)
+    count = 0
+    for k in range(4):
+        block = (row + k // 2, column + k % 2)
+        x, y = np.int64(field[block[0], block[1], 0]), np.int64(field[block[0], block[1], 1])
+        own[k, 0], own[k, 1] = x, y
+        count = _add(offered, count, x, y)
+        cost += _error(views, square, block, BLOCK, x, y, _NO_LIMIT)
+    split = is_split(field, row, column)
+    count = _around(offered, count, field, row, column, 2)
+    # A square that is one vector already has been reckoned with.
+    best, cost = _best_of(views, square, at, 16, offered, count, 0 if split else 1, cost)
+    if best < 0 and split:
+        for k in range(4):
+            field[row + k // 2, column + k % 2, 0] = own[k, 0]
+            field[row + k // 2, column + k % 2, 1] = own[k, 1]
+        _settle_blocks(views, square, offered)
+    else:
+        best = max(best, 0)
+        _step(views, square, at, offered[best, 0], offered[best, 1], cost)
+    _rate(square)  # leaves what is apart as it is now
+    changed = False
+    for k in range(4):
+        for axis in range(2):
+            changed |= field[row + k // 2, column + k % 2, axis] != own[k, axis]
+    return changed
 
 
 @numba.njit(cache=True, nogil=True)
@@ -84,106 +221,21 @@ def _near(changed, row, column):  # type: ignore[no-untyped-def]
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def _settle(current, reference, expected, first, weight, taps, costs, passes, field, begin):  # type: ignore[no-untyped-def]
     """Change field, the band of block rows from `begin` on; see settled."""
-    height, width = current.shape
     rows, columns = field.shape[0], field.shape[1]
-    lines = np.empty((19, 16), np.float32)
+    views = _Views(current, reference, taps, np.empty((19, 16), np.float32))
     apart = np.zeros((rows, columns, 2), np.int32)
     field_bits(costs, field, apart, first)
-    offered = np.zeros((16, 2), np.int64)
-    own = np.zeros((4, 2), np.int64)
+    offered, own = np.zeros((16, 2), np.int64), np.zeros((4, 2), np.int64)
     changed = np.ones((rows // 2, columns // 2), np.bool_)
     for _ in range(passes):
         before = changed.copy()
         changed[:] = False
         for r in range(0, rows, 2):
             for c in range(0, columns, 2):
-                if not (_near(before, r // 2, c // 2) or _near(changed, r // 2, c // 2)):
-                    continue
-                top, left = (begin + r) * BLOCK, c * BLOCK
-                ox, oy = np.int64(expected[r, c, 0]), np.int64(expected[r, c, 1])
-                error = _blocks_error(current, reference, field, r, c, begin, ox, oy, taps, lines)
-                cost = error + weight * local_bits(costs, field, apart, first, r, c)
-                count = 0
-                for k in range(4):
-                    own[k, 0], own[k, 1] = field[r + k // 2, c + k % 2]
-                    count = _add(offered, count, own[k, 0], own[k, 1])
-                split = is_split(field, r, c)
-                skipped = 0 if split else 1  # a square as it is has been reckoned with
-                count = _around(offered, count, field, r, c, 2)
-                bx, by, better = np.int64(0), np.int64(0), False
-                for k in range(skipped, count):
-                    x = clip_vector(offered[k, 0] + ox, left, 16, width) - ox
-                    y = clip_vector(offered[k, 1] + oy, top, 16, height) - oy
-                    _put(field, r, c, x, y)
-                    rate = weight * local_bits(costs, field, apart, first, r, c)
-                    if rate >= cost:
-                        continue
-                    found = rate + block_error(
-                        current, reference, top, left, 16, x + ox, y + oy, taps, cost - rate, lines
-                    )
-                    if found < cost:
-                        cost, bx, by, better = found, x, y, True
-                if better:
-                    split = np.int64(0)
-                    changed[r // 2, c // 2] = True
-                elif not split:
-                    bx, by = own[0, 0], own[0, 1]
-                if split:
-                    for k in range(4):
-                        field[r + k // 2, c + k % 2, 0] = own[k, 0]
-                        field[r + k // 2, c + k % 2, 1] = own[k, 1]
-                    for k in range(4):
-                        i, j = r + k // 2, c + k % 2
-                        stop, sleft = (begin + i) * BLOCK, j * BLOCK
-                        bx, by = own[k, 0], own[k, 1]
-                        cost = block_error(
-                            current, reference, stop, sleft, BLOCK, bx + ox, by + oy, taps,
-                            _NO_LIMIT, lines,
-                        )  # fmt: skip
-                        cost += weight * local_bits(costs, field, apart, first, r, c)
-                        count = _around(offered, _add(offered, 0, bx, by), field, i, j, 1)
-                        for q in range(1, count):
-                            x = clip_vector(offered[q, 0] + ox, sleft, BLOCK, width) - ox
-                            y = clip_vector(offered[q, 1] + oy, stop, BLOCK, height) - oy
-                            field[i, j, 0], field[i, j, 1] = x, y
-                            rate = weight * local_bits(costs, field, apart, first, r, c)
-                            if rate >= cost:
-                                continue
-                            found = rate + block_error(
-                                current, reference, stop, sleft, BLOCK, x + ox, y + oy, taps,
-                                cost - rate, lines,
-                            )  # fmt: skip
-                            if found < cost:
-                                cost, bx, by = found, x, y
-                                changed[r // 2, c // 2] = True
-                        field[i, j, 0], field[i, j, 1] = bx, by
-                else:
-                    _put(field, r, c, bx, by)
-                    px, py = predict(field, r, c, 2, 0), predict(field, r, c, 2, 1)
-                    steps = 16 if bx != px or by != py or cost > _STEP_BITS * weight else 0
-                    sx, sy = bx, by
-                    for k in range(steps):
-                        unit, side = 2 - k // 8, k % 8
-                        if side == 0:
-                            sx, sy = bx, by
-                        x = sx + unit * (1, -1, 0, 0, 1, -1, 1, -1)[side]
-                        y = sy + unit * (0, 0, 1, -1, 1, -1, -1, 1)[side]
-                        if clip_vector(x + ox, left, 16, width) != x + ox:
-                            continue
-                        if clip_vector(y + oy, top, 16, height) != y + oy:
-                            continue
-                        _put(field, r, c, x, y)
-                        rate = weight * local_bits(costs, field, apart, first, r, c)
-                        if rate < cost:
-                            found = rate + block_error(
-                                current, reference, top, left, 16, x + ox, y + oy, taps,
-                                cost - rate, lines,
-                            )  # fmt: skip
-                            if found < cost:
-                                cost, bx, by = found, x, y
-                                changed[r // 2, c // 2] = True
-                    _put(field, r, c, bx, by)
-                local_bits(costs, field, apart, first, r, c)
+                if _near(before, r // 2, c // 2) or _near(changed, r // 2, c // 2):
+                    ox, oy = np.int64(expected[r, c, 0]), np.int64(expected[r, c, 1])
+                    square = _Square(costs, field, apart, first, weight, begin, r, c, ox, oy)
+                    changed[r // 2, c // 2] = _settle_square(views, square, offered, own)
 
 
 def settled(
