@@ -17,7 +17,7 @@ from nvc.predictive.coarse_search import coarse_search
 from nvc.predictive.motion_settling import in_bands, settled
 from nvc.predictive.vector_kernels import predict
 
-MADE_WITH = "16892aa6fe601888"  # see nvc.entropy.jit
+MADE_WITH = "cf6931df3f5aa708"  # see nvc.entropy.jit
 
 
 @numba.njit(cache=True, nogil=True)

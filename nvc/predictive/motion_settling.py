@@ -23,7 +23,7 @@ from nvc.predictive.vector_rates import field_bits, is_split, local_bits
 MADE_WITH = "95be1c4e9b3b6f3a"  # see nvc.entropy.jit
 _PASSES = 2
 _TWO_BANDS = 128  # rows of blocks from which the upper and lower half are done side by side
-_STEP_BITS = np.float32(4)  # at least what a step away from the predictor adds
+_STEP_BITS = np.float32(4)  # worth of the error from which small steps are tried
 _NO_LIMIT = np.float32(1e30)
 
 
@@ -144,8 +144,9 @@ def _best_of(views, square, at, size, offered, count, start, cost):  # type: ign
 def _step(views, square, at, x, y, cost):  # type: ignore[no-untyped-def]
     """The best of small steps from the vector of a square, which is put there."""
     field, (row, column) = square.field, at
-    px, py = predict(field, row, column, 2, 0), predict(field, row, column, 2, 1)
-    if x != px or y != py or cost > _STEP_BITS * square.weight:
+    _put(field, row, column, x, y)
+    # Steps make smaller errors and seldom fewer bits.
+    if cost - _rate(square) > _STEP_BITS * square.weight:
         for unit in (2, 1):
             from_x, from_y = x, y
             for k in range(8):
@@ -209,6 +210,17 @@ def _settle_square(views, square, offered, own):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
+def _alone(field, row, column):  # type: ignore[no-untyped-def]
+    """Whether no block in or around a square has another vector, so that nothing is offered."""
+    for r in range(max(row - 1, 0), min(row + 3, field.shape[0])):
+        for c in range(max(column - 1, 0), min(column + 3, field.shape[1])):
+            for axis in range(2):
+                if field[r, c, axis] != field[row, column, axis]:
+                    return False
+    return True
+
+
+@numba.njit(cache=True, nogil=True)
 def _near(changed, row, column):  # type: ignore[no-untyped-def]
     """Whether one of the squares around has changed."""
     for r in range(max(row - 1, 0), min(row + 2, changed.shape[0])):
@@ -232,6 +244,8 @@ def _settle(current, reference, expected, first, weight, taps, costs, passes, fi
         changed[:] = False
         for r in range(0, rows, 2):
             for c in range(0, columns, 2):
+                if _alone(field, r, c):
+                    continue
                 if _near(before, r // 2, c // 2) or _near(changed, r // 2, c // 2):
                     ox, oy = np.int64(expected[r, c, 0]), np.int64(expected[r, c, 1])
                     square = _Square(costs, field, apart, first, weight, begin, r, c, ox, oy)
