@@ -17,7 +17,7 @@ from nvc.predictive.coarse_search import coarse_search
 from nvc.predictive.motion_settling import in_bands, settled
 from nvc.predictive.vector_kernels import predict
 
-MADE_WITH = "cf6931df3f5aa708"  # see nvc.entropy.jit
+MADE_WITH = "7a5a01fffe0eb816"  # see nvc.entropy.jit
 
 
 @numba.njit(cache=True, nogil=True)
@@ -226,6 +226,7 @@ def search_motion(
         expected = np.zeros_like(previous)
     seen = current if coarse_of is None else coarse_of
     coarse = coarse_search(seen, reference, reach=REACH)  # type: ignore[arg-type]
+    current = np.ascontiguousarray(current, np.float32)  # so that kernels are compiled once
     padded = np.pad(reference, MARGIN, mode="edge")
     field = np.zeros((height // BLOCK, width // BLOCK, 2), np.int32)
 

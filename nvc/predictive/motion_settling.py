@@ -62,7 +62,7 @@ def _around(offered, count, field, row, column, size):  # type: ignore[no-untype
 class _Views(NamedTuple):
     """What block_error is given beside a block and a vector."""
 
-    current: NDArray[np.uint8] | NDArray[np.float32]
+    current: NDArray[np.float32]
     reference: NDArray[np.uint8]  # with MARGIN samples around
     taps: NDArray[np.float32]
     lines: NDArray[np.float32]
@@ -266,6 +266,7 @@ def settled(
 
     All as search_motion has it, which finds the field.
     """
+    current = np.ascontiguousarray(current, np.float32)
     padded = np.pad(reference, MARGIN, mode="edge")
     apart = field - expected
     held = np.zeros_like(field) if first is None else np.ascontiguousarray(first, np.int32)
