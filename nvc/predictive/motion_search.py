@@ -17,7 +17,7 @@ from nvc.predictive.coarse_search import coarse_search
 from nvc.predictive.motion_settling import in_bands, settled
 from nvc.predictive.vector_kernels import predict
 
-MADE_WITH = "7a5a01fffe0eb816"  # see nvc.entropy.jit
+MADE_WITH = "9198535dce22c902"  # see nvc.entropy.jit
 
 
 @numba.njit(cache=True, nogil=True)

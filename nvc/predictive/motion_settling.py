@@ -20,7 +20,7 @@ from nvc.predictive.block_error import BLOCK, MARGIN, TAPS, block_error, clip_ve
 from nvc.predictive.vector_kernels import predict
 from nvc.predictive.vector_rates import field_bits, is_split, local_bits
 
-MADE_WITH = "95be1c4e9b3b6f3a"  # see nvc.entropy.jit
+MADE_WITH = "26a37c1c29437e6f"  # see nvc.entropy.jit
 _PASSES = 2
 _TWO_BANDS = 128  # rows of blocks from which the upper and lower half are done side by side
 _STEP_BITS = np.float32(4)  # worth of the error from which small steps are tried

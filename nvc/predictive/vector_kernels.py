@@ -122,14 +122,8 @@ def _spread(around):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _vector(coder, data, model, counts, field, apart, beside, row, column, size, writing):  # type: ignore[no-untyped-def]
-    """Code the vector of one block or square at its upper-left block; sets field and apart there.
-
-    apart (rows, columns, 2): differences to the predictor of the vectors so far; beside: class of
-    what the first field of a pair holds here.
-    """
-    px, py = predict(field, row, column, size, 0), predict(field, row, column, size, 1)
-    x, y = np.int64(field[row, column, 0]), np.int64(field[row, column, 1])
+def surroundings(field, apart, row, column):  # type: ignore[no-untyped-def]
+    """Of a block or square: differences to the left and above, and whether vectors there agree."""
     left, above, alike = np.int64(0), np.int64(0), 0
     if column > 0:
         left = _length(apart, row, column - 1)
@@ -140,6 +134,33 @@ def _vector(coder, data, model, counts, field, apart, beside, row, column, size,
                 field[row, column - 1, 0] == field[row - 1, column, 0]
                 and field[row, column - 1, 1] == field[row - 1, column, 1]
             )
+    return left, above, alike
+
+
+@kernel
+def candidate_vector(field, row, column, candidate):  # type: ignore[no-untyped-def]
+    """Whether there is a candidate (left, above, zero) and what it is."""
+    if candidate == 0:
+        if column == 0:
+            return False, np.int64(0), np.int64(0)
+        return True, np.int64(field[row, column - 1, 0]), np.int64(field[row, column - 1, 1])
+    if candidate == 1:
+        if row == 0:
+            return False, np.int64(0), np.int64(0)
+        return True, np.int64(field[row - 1, column, 0]), np.int64(field[row - 1, column, 1])
+    return True, np.int64(0), np.int64(0)
+
+
+@kernel
+def _vector(coder, data, model, counts, field, apart, beside, row, column, size, writing):  # type: ignore[no-untyped-def]
+    """Code the vector of one block or square at its upper-left block; sets field and apart there.
+
+    apart (rows, columns, 2): differences to the predictor of the vectors so far; beside: class of
+    what the first field of a pair holds here.
+    """
+    px, py = predict(field, row, column, size, 0), predict(field, row, column, size, 1)
+    x, y = np.int64(field[row, column, 0]), np.int64(field[row, column, 1])
+    left, above, alike = surroundings(field, apart, row, column)
     spread = _spread(left + above)
     split = int(size == 1)
     context = ((int(left > 0) + int(above > 0)) * 4 + alike * 2 + split) * _COMPANIONS + beside
@@ -148,16 +169,8 @@ def _vector(coder, data, model, counts, field, apart, beside, row, column, size,
     else:
         found = False
         for candidate in range(3):
-            qx, qy = np.int64(0), np.int64(0)
-            if candidate == 0:
-                if column == 0:
-                    continue
-                qx, qy = np.int64(field[row, column - 1, 0]), np.int64(field[row, column - 1, 1])
-            elif candidate == 1:
-                if row == 0:
-                    continue
-                qx, qy = np.int64(field[row - 1, column, 0]), np.int64(field[row - 1, column, 1])
-            if qx == px and qy == py:
+            there, qx, qy = candidate_vector(field, row, column, candidate)
+            if not there or (qx == px and qy == py):
                 continue
             context = candidate * 4 + split * 2 + int(spread > 1)
             context = _FIRST_CANDIDATE + context * _COMPANIONS + beside

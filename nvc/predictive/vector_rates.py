@@ -21,10 +21,12 @@ from nvc.predictive.vector_kernels import (
     _companion,
     _length,
     _spread,
+    candidate_vector,
     predict,
+    surroundings,
 )
 
-MADE_WITH = "d86bf83134544d03"  # see nvc.entropy.jit
+MADE_WITH = "ac240fd42c51624e"  # see nvc.entropy.jit
 _LEAST = 0.002  # probability; adaptive bits move on, so none stays dearer or cheaper for long
 
 
@@ -61,16 +63,7 @@ def _vector_bits(costs, field, apart, beside, row, column, size):  # type: ignor
     """Of the vector of a block or square, which sets apart there; see vector_kernels._vector."""
     px, py = predict(field, row, column, size, 0), predict(field, row, column, size, 1)
     x, y = np.int64(field[row, column, 0]), np.int64(field[row, column, 1])
-    left, above, alike = np.int64(0), np.int64(0), 0
-    if column > 0:
-        left = _length(apart, row, column - 1)
-    if row > 0:
-        above = _length(apart, row - 1, column)
-        if column > 0:
-            alike = int(
-                field[row, column - 1, 0] == field[row - 1, column, 0]
-                and field[row, column - 1, 1] == field[row - 1, column, 1]
-            )
+    left, above, alike = surroundings(field, apart, row, column)
     apart[row, column, 0], apart[row, column, 1] = x - px, y - py
     spread, split = _spread(left + above), int(size == 1)
     context = ((int(left > 0) + int(above > 0)) * 4 + alike * 2 + split) * _COMPANIONS + beside
@@ -79,16 +72,8 @@ def _vector_bits(costs, field, apart, beside, row, column, size):  # type: ignor
     if same:
         return bits
     for candidate in range(3):
-        qx, qy = np.int64(0), np.int64(0)
-        if candidate == 0:
-            if column == 0:
-                continue
-            qx, qy = np.int64(field[row, column - 1, 0]), np.int64(field[row, column - 1, 1])
-        elif candidate == 1:
-            if row == 0:
-                continue
-            qx, qy = np.int64(field[row - 1, column, 0]), np.int64(field[row - 1, column, 1])
-        if qx == px and qy == py:
+        there, qx, qy = candidate_vector(field, row, column, candidate)
+        if not there or (qx == px and qy == py):
             continue
         context = candidate * 4 + split * 2 + int(spread > 1)
         same = np.int64(x == qx and y == qy)
