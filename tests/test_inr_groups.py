@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -151,6 +153,27 @@ def test_a_residual_group_is_brought_to_its_target():
         assert (module.embedding_quantiser.log2_step.item() < before) == (share > 1)
     assert 0.97 < written[0] <= 1
     assert 0.985 < written[1] < 1.015
+
+
+@pytest.mark.parametrize("response", [0.5, 1.0, 1.9, 3.0])
+def test_a_payload_is_brought_to_its_target_however_its_bits_answer(response: float) -> None:
+    """Bits that fall faster or slower with the steps than one a value and octave."""
+    values, target = 72_000, 32_000
+    module = SimpleNamespace(
+        base=None,
+        target_bits=8.0 * target,
+        quantiser=SimpleNamespace(sizes=[values], log2_steps=0.0),
+        embedding_quantiser=SimpleNamespace(log2_step=0.0),
+    )
+    module.shift_steps = partial(GroupFit.shift_steps, module)
+
+    def size() -> int:
+        return round(1.06 * target - response * values * module.quantiser.log2_steps / 8)
+
+    module.quantised = lambda: None
+    trim(module, lambda _: bytes(size()), target)
+    assert abs(size() / target - 1) <= 0.01
+    assert module.embedding_quantiser.log2_step == module.quantiser.log2_steps
 
 
 def test_a_residual_payload_holds_the_difference_alone():

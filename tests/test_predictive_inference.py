@@ -12,6 +12,7 @@ from predictive_weights import tiny_network
 from nvc.nn.blocks import stack
 from nvc.nn.fused import FusedStack
 from nvc.nn.planes import enlarge_planes, shrink_planes
+from nvc.predictive import index_kernels
 from nvc.predictive.frame_coder import FrameCoder
 from nvc.predictive.inference import supports
 from nvc.predictive.integer_scales import integer_product
@@ -94,6 +95,16 @@ def test_rows_encode_what_the_network_encodes(network: PredictiveNetwork) -> Non
         assert all(
             torch.equal(a.to(torch.uint8), b) for a, b in zip(mine.codes, theirs.codes, strict=True)
         )
+
+
+def test_places_used_are_those_with_a_number() -> None:
+    """In one pass: any channel counts, neither zero does."""
+    torch.manual_seed(4)
+    for share in (0.0, 0.01, 1.0):
+        residual = torch.randn(7, 300) * (torch.rand(7, 300) < share)
+        residual[2, 5] = -0.0
+        found = index_kernels.places_used(residual.numpy())
+        assert found.tolist() == (residual != 0).any(0).nonzero()[:, 0].tolist()
 
 
 def test_where_rows_cannot_go_the_network_itself_runs() -> None:

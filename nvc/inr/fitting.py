@@ -31,7 +31,7 @@ FALLEN_REPORTS, FALLEN_SHARE = 3, 0.05  # reports in a row, share of the epochs
 CLEAR = 40.0  # dB; how far above this a fit has been says nothing
 COLLAPSE_STEPS = 300  # a shorter fit may well be no better than flat frames
 TOLERANCE = 0.01  # of the target, that a payload may be off it
-TRIMS = 4
+TRIMS = 6
 ZONES = 6  # halvings of the search for a dead zone
 WIDEST_ZONE = 1.0  # steps
 CORRECTIONS = 8  # times the real coder is asked how good the rate estimate is
@@ -277,7 +277,12 @@ def fit_group(
 
 def trim(module: GroupFit, write: Callable[[Any], bytes], target_bytes: int) -> None:
     """Bring a payload that is off its target by more than 1 % nearer to it: by its steps, but where
-    a residual group is over, by a dead zone of its differences."""
+    a residual group is over, by a dead zone of its differences.
+
+    Few bits a value answer an octave of step by up to twice as much as many do, so that steps moved
+    as if by one bit jump to and fro across the target; how they answered is what the next go by.
+    """
+    response, before, expected = 1.0, 0, 0.0
     for _ in range(TRIMS):
         written = len(write(module.quantised()))
         if abs(written / target_bytes - 1) <= TOLERANCE:
@@ -285,7 +290,9 @@ def trim(module: GroupFit, write: Callable[[Any], bytes], target_bytes: int) -> 
         if module.base is not None and written > target_bytes:
             _widen_zone(module, write, target_bytes)
             return
-        module.shift_steps(8.0 * written)
+        if expected:
+            response = min(max(8 * (before - written) / expected, 0.25), 4.0)
+        before, expected = written, module.shift_steps(8.0 * written, response=response)
 
 
 def _widen_zone(module: GroupFit, write: Callable[[Any], bytes], target_bytes: int) -> None:

@@ -258,17 +258,22 @@ class GroupFit(lightning.LightningModule):
         return fit.lmbda is None and fit.psnr is None and fit.coding == "own"
 
     @torch.no_grad()
-    def shift_steps(self, written: float) -> None:
+    def shift_steps(self, written: float, *, response: float = 1.0) -> float:
         """Move all steps together towards the target when `written` bits are off it: lambda alone
         cannot raise a rate that the distortion does not ask for. The weights of a residual group
-        have the steps of its base: there only the codes' moves."""
+        have the steps of its base: there only the codes' moves.
+
+        response: bits that a value loses with an octave of its step. Returns how many fewer bits
+        are written now if that is 1.
+        """
         values = sum(self.quantiser.sizes)
         if self.base is not None:
             values = max(len(self.clip) * self.network.config.embedding_values, 1)
-        shift = min(max((written - self.target_bits) / values, -0.2), 0.2)
+        shift = min(max((written - self.target_bits) / (values * response), -0.2), 0.2)
         if self.base is None:
             self.quantiser.log2_steps += shift
         self.embedding_quantiser.log2_step += shift
+        return shift * values
 
     # The model as tensors
 

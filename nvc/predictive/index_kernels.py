@@ -236,3 +236,20 @@ def dequantise(mean, k, step):  # type: ignore[no-untyped-def]
             for x in range(len(row)):
                 own = np.float32((x ^ first) & 1)  # 0 in the first half
                 row[x] = row[x] * own + np.float32(symbols[x]) * step[c]
+
+
+@numba.njit(nogil=True, cache=True)
+def places_used(residual):  # type: ignore[no-untyped-def]
+    """Places (int64, in order) of residual (C, n) float32 where any channel differs from 0."""
+    channels, count = residual.shape
+    used = np.zeros(count, np.uint32)
+    for c in range(channels):
+        row = residual[c].view(np.uint32)
+        for i in range(count):
+            used[i] |= row[i] << np.uint32(1)  # 0 for either zero
+    places = np.empty(count, np.int64)
+    found = 0
+    for i in range(count):
+        places[found] = i
+        found += used[i] != 0
+    return places[:found].copy()

@@ -219,8 +219,12 @@ class RowLevel:
 
     def mean_of(self, known: Tensor) -> Tensor:
         """(1, latent, h, w) -> the same, float32: the matrix of Level.mean alone."""
-        flat = known[0].flatten(1).to(self.dtype)
-        return (self.mean @ flat).float().view(known.shape)
+        flat = known[0].flatten(1)
+        used = torch.from_numpy(index_kernels.places_used(flat.numpy()))
+        if 2 * len(used) > flat.shape[1]:
+            return (self.mean @ flat.to(self.dtype)).float().view(known.shape)
+        found = self.mean @ flat[:, used].to(self.dtype)
+        return torch.zeros_like(flat).index_copy_(1, used, found.float()).view(known.shape)
 
     def synthesise(
         self, given: RowPrediction, residual: Tensor, qp: Tensor, form: Tensor
@@ -231,10 +235,13 @@ class RowLevel:
         """
         grid = (residual.shape[-2], residual.shape[-1])
         height, width = (side * self.down for side in grid)
-        rows = residual[0].flatten(1).to(self.dtype).t()  # (latents, latent)
+        # Most places of a B frame have no residual, and no part in the products of it.
+        used = torch.from_numpy(index_kernels.places_used(residual[0].flatten(1).numpy()))
+        rows = residual[0].flatten(1)[:, used].to(self.dtype).t()  # (places, latent)
         gain = _gain(self.level.synthesis_gain, qp, form)
         weight, bias = self.residual_in.scaled(gain)
-        hidden = torch.addmm(bias, rows, weight).addcmul_(given.context, gain.to(self.dtype))
+        hidden = torch.addcmul(bias, given.context, gain.to(self.dtype))
+        hidden.index_add_(0, used, rows @ weight)
         hidden = self.synthesis_blocks(hidden, *grid)
         correction, head = self.inverse(rows), self.head_in(hidden)
         if self.down > 1:
@@ -246,8 +253,10 @@ class RowLevel:
         head = self.head_blocks(head, height, width)
         fine = self.head_out(head).add_(given.added)
         planes = tuple(torch.empty_like(plane) for plane in given.reference)
+        at = np.full(grid[0] * grid[1], -1, np.int32)
+        at[used.numpy()] = np.arange(len(used), dtype=np.int32)
         plane_kernels.compose(
-            *arrays(given.reference), as_array(fine), as_array(correction), self.down,
+            *arrays(given.reference), as_array(fine), as_array(correction), at, self.down,
             *arrays(planes),
         )  # fmt: skip
         return planes, hidden

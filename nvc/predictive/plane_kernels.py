@@ -38,34 +38,37 @@ def pack(y, u, v, rows, at):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
-def compose(y, u, v, fine, coarse, down, y_out, u_out, v_out):  # type: ignore[no-untyped-def]
+def compose(y, u, v, fine, coarse, at, down, y_out, u_out, v_out):  # type: ignore[no-untyped-def]
     """Planes plus what the networks add, clamped to [0, 1], into planes.
 
-    fine: (cells, 96) to be added, in samples; coarse: (cells / down^2, down^2 * 96) likewise, the
-    cells of a block behind each other in raster order.
+    fine: (cells, 96) to be added, in samples; coarse: (blocks, down^2 * 96) likewise, the cells of
+    a block behind each other in raster order; at (cells / down^2,) int32: which of its blocks, or
+    -1 where nothing is added.
     """
     height, width = y.shape[0] // 8, y.shape[1] // 8
     zero, one = np.float32(0), np.float32(1)
+    none = np.zeros(down * down * 96, coarse.dtype)
     for i in range(height):
         for j in range(width):
             row = fine[i * width + j]
-            block = coarse[(i // down) * (width // down) + j // down]
-            at = 96 * ((i % down) * down + j % down)
+            number = at[(i // down) * (width // down) + j // down]
+            block = none if number < 0 else coarse[number]
+            cell = 96 * ((i % down) * down + j % down)
             for dy in range(8):
                 line, out = y[8 * i + dy], y_out[8 * i + dy]
                 for dx in range(8):
                     c = 8 * dy + dx
-                    value = line[8 * j + dx] + load(row[c]) + load(block[at + c])
+                    value = line[8 * j + dx] + load(row[c]) + load(block[cell + c])
                     out[8 * j + dx] = min(max(value, zero), one)
             for dy in range(4):
                 first, second = u[4 * i + dy], v[4 * i + dy]
                 first_out, second_out = u_out[4 * i + dy], v_out[4 * i + dy]
                 for dx in range(4):
                     c = 64 + 4 * dy + dx
-                    value = first[4 * j + dx] + load(row[c]) + load(block[at + c])
+                    value = first[4 * j + dx] + load(row[c]) + load(block[cell + c])
                     first_out[4 * j + dx] = min(max(value, zero), one)
                     c += 16
-                    value = second[4 * j + dx] + load(row[c]) + load(block[at + c])
+                    value = second[4 * j + dx] + load(row[c]) + load(block[cell + c])
                     second_out[4 * j + dx] = min(max(value, zero), one)
 
 
