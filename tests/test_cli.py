@@ -15,6 +15,7 @@ from clips import write_clip
 
 import nvc
 from nvc.cli import COMMANDS, main
+from nvc.errors import UsageError
 from nvc.video.reader import open_video
 from nvc.video.writer import open_writer
 
@@ -301,3 +302,27 @@ def test_interrupting_an_encode_exits_with_130_and_can_be_resumed(tmp_path) -> N
         [*command, "3", "--resume"], capture_output=True, text=True, env=env, check=False
     )
     assert changed.returncode == 2 and "epochs" in changed.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "preset"),
+    [
+        (["--codec", "inr"], "best"),
+        (["--preset", "fast"], "fast"),
+        (["--codec", "inr", "--preset", "fast"], "fast"),
+        (["--codec", "hnerv"], None),
+        ([], None),
+    ],
+)
+def test_the_own_inr_is_fitted_with_its_best_preset(
+    options: list[str], preset: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given: dict[str, object] = {}
+
+    def encode(*_: object, **options: object) -> None:
+        given.update(options)
+        raise UsageError("enough")
+
+    monkeypatch.setattr("nvc.api.encode", encode)
+    assert main(["encode", "a.mkv", str(tmp_path / "a.nvc"), *options]) == 2
+    assert given.get("preset") == preset

@@ -9,6 +9,8 @@ from nvc.commands import options
 from nvc.commands.progress import clear_progress, encode_progress
 from nvc.errors import UsageError
 
+OWN_INR, DEFAULT_PRESET = "inr", "best"
+
 EPILOG = """\
 INPUT is anything FFmpeg reads, .y4m, headerless .yuv, or - for stdin. OUT.nvc may be - for
 stdout. A fit that is interrupted (ctrl-C) leaves its state in OUT.nvc.state; the same command
@@ -33,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset",
         choices=("best", "fast"),
-        help="of codec inr, which it implies",
+        help=f"of codec {OWN_INR}, which it implies (default there: {DEFAULT_PRESET})",
     )
     parser.add_argument(
         "--recipe", metavar="YAML", help="codec and options of its fit; options given here win"
@@ -146,7 +148,7 @@ def run(args: argparse.Namespace) -> int:
     given["precision"] = None if args.precision == "auto" else args.precision
     given = {name: value for name, value in given.items() if value is not None}
     given |= {name: True for name in ("resume", "add") if getattr(args, name)}
-    codec = args.codec or ("inr" if args.preset else None)
+    codec = args.codec or (OWN_INR if args.preset else None)
     if args.recipe is not None:
         from nvc.inr.recipe import read_recipe
 
@@ -157,6 +159,8 @@ def run(args: argparse.Namespace) -> int:
         if any(given.get(rate) is not None for rate in (*rates, "lmbda", "size_params")):
             fit = {k: v for k, v in fit.items() if k not in ("size_bytes", "size_params", "psnr")}
         given = fit | given
+    elif codec == OWN_INR:
+        given.setdefault("preset", DEFAULT_PRESET)
     codec = codec or DEFAULT_CODEC
     result = api.encode(
         args.input if len(args.input) > 1 else args.input[0],
