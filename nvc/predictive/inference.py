@@ -236,8 +236,9 @@ class RowLevel:
         grid = (residual.shape[-2], residual.shape[-1])
         height, width = (side * self.down for side in grid)
         # Most places of a B frame have no residual, and no part in the products of it.
-        used = torch.from_numpy(index_kernels.places_used(residual[0].flatten(1).numpy()))
-        rows = residual[0].flatten(1)[:, used].to(self.dtype).t()  # (places, latent)
+        flat = residual[0].flatten(1)
+        used = torch.from_numpy(index_kernels.places_used(flat.numpy()))
+        rows = flat[:, used].to(self.dtype).t()  # (places, latent)
         gain = _gain(self.level.synthesis_gain, qp, form)
         weight, bias = self.residual_in.scaled(gain)
         hidden = torch.addcmul(bias, given.context, gain.to(self.dtype))
