@@ -31,6 +31,7 @@ from nvc.predictive.records import vector_grid
 from nvc.predictive.row_coder import open_coder
 from nvc.predictive.sequence import SequenceDecoder, SequenceEncoder
 from nvc.predictive.structure import BFRAMES, Place, coding_order, in_coding_order
+from nvc.predictive.temporal_filter import ANCHOR_REACH, INTRA_REACH, filtered, surrounded
 from nvc.video.frames import Frame, VideoInfo
 from nvc.weights import by_hash, by_name
 
@@ -39,7 +40,7 @@ DEFAULT_QP = 32
 TRIALS = ((), (), (-3, 3), (-6, -3, 3, 6))  # by effort: QPs tried for a frame beside its own
 # What is added to the QP between B frames: of P frames with and without looking ahead, of B frames
 # by depth; and the offset of nvc.predictive.lookahead there.
-ANCHOR_OFFSET, BLIND_ANCHOR_OFFSET, DEPTH_OFFSETS = 0, -4, (3, 7, 9)
+ANCHOR_OFFSET, BLIND_ANCHOR_OFFSET, DEPTH_OFFSETS = -2, -4, (3, 7, 9)
 PLAN_OFFSET = 4.0
 # From QP 32 on a QP of an encode with B frames counts for more, 63 for this many more, so that the
 # smallest rates can be had.
@@ -249,21 +250,20 @@ def encode_frames(
     def planes(frame: Frame) -> Planes:
         return to_planes(frame, info, encoder.coder.size, like)
 
-    found = _linked(options, frames, planes)
+    found = _looked_ahead(options, frames, planes)
     last_reset = first
     ahead: list[Link] = []  # what follows the last anchor
     rounds = 1 if options.effort < 2 else 2
-    for done, (place, (frame, links)) in enumerate(
+    for done, (place, (frame, links, near)) in enumerate(
         in_coding_order(found, gop=options.gop, bframes=options.bframes, first=first), start=1
     ):
         due = options.reset is not None and place.number - last_reset >= options.reset
         kind = _kind(place, due)
         if kind in (KIND_INTRA, KIND_RESET):
             last_reset = place.number
-        source = planes(frame)
+        source = wanted = planes(frame)
         group = _group(place)
-        wanted = control.qp(group)
-        qp, worth = decide(options, place, wanted, links, encoder.coder.size)
+        qp, worth = decide(options, place, control.qp(group), links, encoder.coder.size)
         qp, *others = (
             min(max(qp + trial, 0), QP_COUNT - 1) for trial in (0, *TRIALS[options.effort])
         )
@@ -273,8 +273,9 @@ def encode_frames(
                 passed = ahead[: place.number - place.earlier]
                 start = composed(passed, vector_grid(encoder.coder.size))
             ahead = links or []
+            wanted = _filtered(options, place, source, near, qp, planes)
         payloads = encoder.encode(
-            source, qp, kind, place, worth=worth, others=others, start=start, rounds=rounds
+            wanted, qp, kind, place, worth=worth, others=others, start=start, rounds=rounds
         )
         key = kind == KIND_INTRA
         units = [
@@ -342,13 +343,46 @@ def decide(
     return round(qp + change), worth
 
 
-def _linked(
+def _looked_ahead(
     options: EncodeOptions, frames: Iterable[Frame], planes: Callable[[Frame], Planes]
-) -> Iterator[tuple[Frame, list[Link] | None]]:
-    """Frames with what is known of those that follow; None where no frame is looked ahead."""
+) -> Iterator[tuple[Frame, list[Link] | None, dict[int, Frame]]]:
+    """Frames with what is known of those that follow and those around, by how far behind they are.
+
+    None and nothing where no frame is looked ahead.
+    """
     if not options.effort:
-        return ((frame, None) for frame in frames)
-    return linked(frames, lambda frame: half_luma(planes(frame)), gop=options.gop)
+        return ((frame, None, {}) for frame in frames)
+    gop = options.gop
+    found = linked(frames, lambda frame: half_luma(planes(frame)), gop=gop)
+    before, after = ANCHOR_REACH.before, INTRA_REACH.after
+    return (
+        (frame, links, {step: other for step, (other, _) in near.items()})
+        for (frame, links), near in surrounded(found, gop=gop, before=before, after=after)
+    )
+
+
+def _filtered(
+    options: EncodeOptions,
+    place: Place,
+    source: Planes,
+    near: dict[int, Frame],
+    qp: int,
+    planes: Callable[[Frame], Planes],
+) -> Planes:
+    """What is coded of an intra or P frame; near: those around it, as _looked_ahead has them."""
+    if not near:
+        return source
+    if place.earlier is None:
+        reach = INTRA_REACH
+    elif options.bframes:
+        reach = ANCHOR_REACH
+    else:
+        return source
+
+    def beside(step: int) -> Planes | None:
+        return planes(near[step]) if step in near else None
+
+    return filtered(source, beside, min(max(qp, 0), QP_COUNT - 1), reach)
 
 
 def _control(options: EncodeOptions, info: VideoInfo) -> RateControl:

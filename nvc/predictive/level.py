@@ -41,6 +41,14 @@ def qp_lambda(qp: Tensor) -> Tensor:
     return LAMBDA_FIRST * (LAMBDA_LAST / LAMBDA_FIRST) ** part
 
 
+def qp_distortion(qp: int) -> float:
+    """Squared error, samples in [0, 1], at which a bit costs as much as it saves at this QP.
+
+    Where R = log2(1 / D) / 2 a sample, as in rate-distortion theory: 1 / (2 ln 2 lambda).
+    """
+    return 1 / (2 * math.log(2) * float(qp_lambda(torch.tensor(qp))))
+
+
 @dataclass
 class Prediction:
     """What encoder and decoder both know before the symbols of a scale."""

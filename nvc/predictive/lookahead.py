@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nvc.nn.blocks import QP_COUNT
-from nvc.predictive.level import LAMBDA_FIRST, LAMBDA_LAST, qp_lambda
+from nvc.predictive.level import LAMBDA_FIRST, LAMBDA_LAST, qp_distortion
 from nvc.predictive.motion import VECTOR_BLOCK, VECTOR_UNIT, warp
 from nvc.predictive.motion_search import search_motion
 from nvc.predictive.network import Planes
@@ -156,8 +156,7 @@ def plan(
     qp: of the encode; size: padded height and width; offset: as OFFSET. The worth is
     (1, 1, H / 16, W / 16) float32 of geometric mean 1.
     """
-    distortion = 1 / (2 * math.log(2) * float(qp_lambda(torch.tensor(qp))))
-    cells = np.log2(importance(links, distortion, (size[0] // CELL, size[1] // CELL)))
+    cells = np.log2(importance(links, qp_distortion(qp), (size[0] // CELL, size[1] // CELL)))
     offset *= 1 + max(0, qp - _MIDDLE) / (QP_COUNT - 1 - _MIDDLE)
     change = offset - STRENGTH * _QPS_PER_HALVING * float(cells.mean())
     worth = np.exp2(PLACE_STRENGTH * (cells - cells.mean())).astype(np.float32)
