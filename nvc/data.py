@@ -31,8 +31,9 @@ from nvc.predictive.bidirectional import (
     search_older,
     search_pair,
 )
-from nvc.predictive.codec import EncodeOptions, decide, stretched
+from nvc.predictive.codec import EncodeOptions
 from nvc.predictive.frame_motion import motion_weight
+from nvc.predictive.frame_plan import decide, stretched
 from nvc.predictive.lookahead import AHEAD, CELL, link
 from nvc.predictive.motion_search import search_motion
 from nvc.predictive.shares import SQUARE, choose_shares, part_of_second

@@ -25,8 +25,9 @@ from nvc.data import (
 )
 from nvc.errors import InputError
 from nvc.predictive.checkpoint import load_network
-from nvc.predictive.codec import EncodeOptions, decide
+from nvc.predictive.codec import EncodeOptions
 from nvc.predictive.contexts import symbol_contexts
+from nvc.predictive.frame_plan import decide
 from nvc.predictive.lookahead import half_luma, linked
 from nvc.predictive.module import OVERHEAD, PredictiveModule
 from nvc.predictive.motion import compensate

@@ -20,8 +20,9 @@ from nvc.nn.precision import network_dtype
 from nvc.predictive.arrivals import Arrival, arrivals
 from nvc.predictive.checkpoint import shared_network
 from nvc.predictive.frame_coder import FrameCoder
+from nvc.predictive.frame_plan import decide, looked_ahead, wanted_picture
 from nvc.predictive.lanes import side_by_side
-from nvc.predictive.lookahead import Link, composed, half_luma, linked, plan
+from nvc.predictive.lookahead import Link, composed
 from nvc.predictive.network import KIND_BI, KIND_INTER, KIND_INTRA, KIND_RESET, Planes
 from nvc.predictive.parallel import encode_gops
 from nvc.predictive.planes_io import to_frame, to_planes
@@ -31,20 +32,12 @@ from nvc.predictive.records import vector_grid
 from nvc.predictive.row_coder import open_coder
 from nvc.predictive.sequence import SequenceDecoder, SequenceEncoder
 from nvc.predictive.structure import BFRAMES, Place, coding_order, in_coding_order
-from nvc.predictive.temporal_filter import ANCHOR_REACH, INTRA_REACH, filtered, surrounded
 from nvc.video.frames import Frame, VideoInfo
 from nvc.weights import by_hash, by_name
 
 CONFIG_VERSION = 8
 DEFAULT_QP = 32
 TRIALS = ((), (), (-3, 3), (-6, -3, 3, 6))  # by effort: QPs tried for a frame beside its own
-# What is added to the QP between B frames: of P frames with and without looking ahead, of B frames
-# by depth; and the offset of nvc.predictive.lookahead there.
-ANCHOR_OFFSET, BLIND_ANCHOR_OFFSET, DEPTH_OFFSETS = -2, -4, (3, 7, 9)
-PLAN_OFFSET = 4.0
-# From QP 32 on a QP of an encode with B frames counts for more, 63 for this many more, so that the
-# smallest rates can be had.
-STRETCH, _MIDDLE = 12, 32
 _JOBS_AHEAD = 512  # frames whose units are read before they are decoded
 _KEPT_BYTES = 192 << 20  # of decoded frames that wait for those before them, in each lane
 _READ_BYTES = 1 << 30  # of frames that are read before they are encoded, in all lanes
@@ -63,9 +56,10 @@ class EncodeOptions:
     delay, added to the QP of P frames by their place in the GOP, over and over, so that now and
     then one is finer for those after it. jobs: GOPs encoded side by side in processes, at
     constant QP; cluster: where else they may run (nvc.schedule). effort: 0 looks no frame ahead, 1
-    looks ahead (nvc.predictive.lookahead), 2 and 3 also code each frame at 3 or 5 QPs and take the
-    cheapest in bits and errors, and search the motion of B frames twice. weights: a shipped name or
-    a .safetensors path.
+    looks ahead (nvc.predictive.lookahead) and takes from frames that others refer to what they do
+    not share with those (nvc.predictive.temporal_filter), 2 and 3 also code each frame at 3 or 5
+    QPs and take the cheapest in bits and errors, and search the motion of B frames twice. weights:
+    a shipped name or a .safetensors path.
     """
 
     qp: int | None = None
@@ -250,7 +244,7 @@ def encode_frames(
     def planes(frame: Frame) -> Planes:
         return to_planes(frame, info, encoder.coder.size, like)
 
-    found = _looked_ahead(options, frames, planes)
+    found = looked_ahead(options, frames, planes)
     last_reset = first
     ahead: list[Link] = []  # what follows the last anchor
     rounds = 1 if options.effort < 2 else 2
@@ -273,7 +267,7 @@ def encode_frames(
                 passed = ahead[: place.number - place.earlier]
                 start = composed(passed, vector_grid(encoder.coder.size))
             ahead = links or []
-            wanted = _filtered(options, place, source, near, qp, planes)
+            wanted = wanted_picture(options, place, source, near, qp, planes)
         payloads = encoder.encode(
             wanted, qp, kind, place, worth=worth, others=others, start=start, rounds=rounds
         )
@@ -306,83 +300,6 @@ def _kind(place: Place, due: bool) -> int:
 def _group(place: Place) -> int:
     """Which frames the rate control takes as alike: 0 intra, 1 P, 2 and more B by depth."""
     return 0 if place.earlier is None else 1 + place.depth
-
-
-def stretched(qp: int) -> int:
-    """What a QP of an encode with B frames counts for."""
-    return qp + round(STRETCH * max(0, qp - _MIDDLE) / (QP_COUNT - 1 - _MIDDLE))
-
-
-def decide(
-    options: EncodeOptions,
-    place: Place,
-    qp: int,
-    links: list[Link] | None,
-    size: tuple[int, int],
-) -> tuple[int, torch.Tensor | None]:
-    """QP of a frame where the encode is at `qp`, and what its places are worth.
-
-    links: of the frames that follow it in its GOP (nvc.predictive.lookahead), None where none is
-    looked at; size: padded height and width. The QP may lie out of range; the worth is as in
-    lookahead.plan, None where all places are worth the same.
-    """
-    if options.bframes:
-        qp = stretched(qp)
-    if place.later is not None:
-        return qp + DEPTH_OFFSETS[place.depth - 1], None
-    change, worth = 0.0, None
-    if links is not None:
-        offset = {"offset": PLAN_OFFSET} if options.bframes else {}
-        change, worth = plan(links, min(qp, QP_COUNT - 1), size, **offset)
-    if place.earlier is None:
-        qp -= options.intra_gain
-    elif options.bframes:
-        qp += BLIND_ANCHOR_OFFSET if links is None else ANCHOR_OFFSET
-    else:
-        qp += options.qp_cycle[place.number % options.gop % len(options.qp_cycle)]
-    return round(qp + change), worth
-
-
-def _looked_ahead(
-    options: EncodeOptions, frames: Iterable[Frame], planes: Callable[[Frame], Planes]
-) -> Iterator[tuple[Frame, list[Link] | None, dict[int, Frame]]]:
-    """Frames with what is known of those that follow and those around, by how far behind they are.
-
-    None and nothing where no frame is looked ahead.
-    """
-    if not options.effort:
-        return ((frame, None, {}) for frame in frames)
-    gop = options.gop
-    found = linked(frames, lambda frame: half_luma(planes(frame)), gop=gop)
-    before, after = ANCHOR_REACH.before, INTRA_REACH.after
-    return (
-        (frame, links, {step: other for step, (other, _) in near.items()})
-        for (frame, links), near in surrounded(found, gop=gop, before=before, after=after)
-    )
-
-
-def _filtered(
-    options: EncodeOptions,
-    place: Place,
-    source: Planes,
-    near: dict[int, Frame],
-    qp: int,
-    planes: Callable[[Frame], Planes],
-) -> Planes:
-    """What is coded of an intra or P frame; near: those around it, as _looked_ahead has them."""
-    if not near:
-        return source
-    if place.earlier is None:
-        reach = INTRA_REACH
-    elif options.bframes:
-        reach = ANCHOR_REACH
-    else:
-        return source
-
-    def beside(step: int) -> Planes | None:
-        return planes(near[step]) if step in near else None
-
-    return filtered(source, beside, min(max(qp, 0), QP_COUNT - 1), reach)
 
 
 def _control(options: EncodeOptions, info: VideoInfo) -> RateControl:

@@ -46,7 +46,8 @@ class Reach(NamedTuple):
 
 
 INTRA_REACH = Reach(0, 8, 0.0, 0.75)
-ANCHOR_REACH = Reach(3, 6, 0.25, 0.5)
+ANCHOR_REACH = Reach(3, 6, 0.25, 0.5)  # a P frame between B frames
+CYCLE_REACH = Reach(0, 6, 0.0, 0.5)  # in low delay, a P frame finer than those after it
 
 
 def surrounded(
