@@ -28,7 +28,7 @@ from nvc.predictive.planes_io import to_levels
 
 # Weights are measured (docs/predictive.md), as multiples of that of the frame itself.
 _BIT = 20.0  # cost of a bit of the motion between sources, in squared levels: smooth fields
-_SHARE_AT, _FADES_AT = 4.0, 4.0  # times D: the error that halves a share; that takes e off a weight
+_SHARE_AT, _FADES_AT = 3.0, 8.0  # times D: the error that halves a share; that takes e off a weight
 _NEGLIGIBLE = 0.02  # of a frame's largest share: nothing beyond it is looked at
 _CELL = 8  # luma samples a side of the blocks that have a weight
 _SCALES = (1, 2, 2)  # luma samples to one of Y, U, V
