@@ -30,6 +30,7 @@ from nvc.evaluation.anchors import encode_anchor, parse_anchor
 from nvc.predictive import (
     codec,
     frame_motion,
+    frame_plan,
     inference,
     lookahead,
     motion_search,
@@ -81,7 +82,8 @@ class Stages:
             ("motion search", frame_motion, "choose_shares"),
             ("motion search", motion_search, "_search"),  # in threads of its own
             ("looking ahead", lookahead, "link"),
-            ("looking ahead", codec, "plan"),
+            ("looking ahead", frame_plan, "plan"),
+            ("temporal filter", frame_plan, "filtered"),  # but for its motion search
             ("symbols and scales", row_coder.RowLayerCoder, "__init__"),
             ("symbols and scales", row_coder.RowLayerCoder, "encode"),
             ("symbols and scales", row_coder.RowLayerCoder, "decode"),
