@@ -27,7 +27,7 @@ from nvc.predictive.network import Planes
 from nvc.predictive.planes_io import to_levels
 
 # Weights are measured (docs/predictive.md), as multiples of that of the frame itself.
-_BIT = 20.0  # cost of a bit of the motion between sources, in squared levels: smooth fields
+_BIT = 2.0  # cost of a bit of the motion between sources, times D: smooth fields are quick to find
 _SHARE_AT, _FADES_AT = 3.0, 8.0  # times D: the error that halves a share; that takes e off a weight
 _NEGLIGIBLE = 0.02  # of a frame's largest share: nothing beyond it is looked at
 _CELL = 8  # luma samples a side of the blocks that have a weight
@@ -45,8 +45,8 @@ class Reach(NamedTuple):
     weight_after: float
 
 
-INTRA_REACH = Reach(0, 8, 0.0, 0.75)
-ANCHOR_REACH = Reach(3, 6, 0.25, 0.5)  # a P frame between B frames
+INTRA_REACH = Reach(0, 6, 0.0, 0.9)
+ANCHOR_REACH = Reach(3, 4, 0.3, 0.6)  # a P frame between B frames
 CYCLE_REACH = Reach(0, 6, 0.0, 0.5)  # in low delay, a P frame finer than those after it
 
 
@@ -105,7 +105,7 @@ def filtered(
             if other is None:
                 break
             seen = to_levels(other[0][0, 0], 255).cpu().numpy()
-            field = search_motion(luma, seen, previous=field, weight=_BIT)
+            field = search_motion(luma, seen, previous=field, weight=_BIT * distortion)
             moved = [_moved(*each, field) for each in zip(other, _SCALES, strict=True)]
             errors = [_cell_errors(*each) for each in zip(planes, moved, _SCALES, strict=True)]
             share = share / (1 + errors[0] / (_SHARE_AT * distortion))
