@@ -70,7 +70,7 @@ def decide(
 def looked_ahead(
     options: EncodeOptions, frames: Iterable[Frame], planes: Callable[[Frame], Planes]
 ) -> Iterator[tuple[Frame, list[Link] | None, dict[int, Frame]]]:
-    """Frames with what is known of those that follow and those around, by how far behind they are.
+    """Frames with what is known of those that follow and those around, by how much later they come.
 
     None and nothing where no frame is looked ahead.
     """
@@ -78,7 +78,8 @@ def looked_ahead(
         return ((frame, None, {}) for frame in frames)
     gop = options.gop
     found = linked(frames, lambda frame: half_luma(planes(frame)), gop=gop)
-    before, after = ANCHOR_REACH.before, INTRA_REACH.after
+    reaches = (INTRA_REACH, ANCHOR_REACH, CYCLE_REACH)
+    before, after = (max(reach[side] for reach in reaches) for side in (0, 1))
     return (
         (frame, links, {step: other for step, (other, _) in near.items()})
         for (frame, links), near in surrounded(found, gop=gop, before=before, after=after)

@@ -53,7 +53,7 @@ CYCLE_REACH = Reach(0, 6, 0.0, 0.5)  # in low delay, a P frame finer than those 
 def surrounded(
     items: Iterable[Item], *, gop: int, before: int, after: int
 ) -> Iterator[tuple[Item, dict[int, Item]]]:
-    """Each item with those around it in its GOP, by how far behind it they are.
+    """Each item with those around it in its GOP, by how much later they come.
 
     items: from the start of a GOP on; before, after: how many on either side at most. Reads `after`
     items ahead, never past the end of a GOP.
@@ -87,7 +87,7 @@ def filtered(
     """A frame averaged with those around it, as it is to be coded at `qp`.
 
     source: Y (1, 1, H, W), U, V (1, 1, H/2, W/2) in [0, 1], H and W multiples of 16; around: the
-    same of the frame so many behind it, negative before it; None where there is none.
+    same of the frame that comes so many later, earlier where negative; None where there is none.
     """
     distortion = 255**2 * qp_distortion(qp)
     planes = [_array(plane) for plane in source]
