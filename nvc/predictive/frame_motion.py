@@ -22,7 +22,7 @@ from nvc.predictive.frame_units import ReceivedFrame
 from nvc.predictive.level import qp_lambda
 from nvc.predictive.motion_search import search_motion
 from nvc.predictive.network import KIND_BI, Planes, Second
-from nvc.predictive.planes_io import to_levels
+from nvc.predictive.planes_io import luma8
 from nvc.predictive.records import (
     Field,
     Record,
@@ -291,11 +291,6 @@ def still(grid: tuple[int, int]) -> Field:
 def _squares(grid: Sequence[int]) -> tuple[int, int]:
     """Rows and columns of squares of 2x2 vectors."""
     return -(-grid[0] // 2), -(-grid[1] // 2)
-
-
-def luma8(planes: Planes) -> np.ndarray:
-    """Y in [0,1] -> (H, W) uint8 on the CPU, for the motion search."""
-    return to_levels(planes[0][0, 0], 255).cpu().numpy()
 
 
 def _as_tensor(field: Field, device: torch.device) -> torch.Tensor:

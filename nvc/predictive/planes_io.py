@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nvc.predictive import plane_kernels
@@ -62,6 +63,11 @@ def to_levels(plane: Tensor, peak: int, shape: tuple[int, int] | None = None) ->
         return out
     value = plane[:rows, :columns].float().mul(peak).add_(0.5).clamp_(0, peak)
     return value.to(torch.int32).to(dtype)
+
+
+def luma8(planes: Planes) -> NDArray[np.uint8]:
+    """Y (1, 1, H, W) in [0, 1] -> (H, W) uint8 on the CPU, for the motion search."""
+    return to_levels(planes[0][0, 0], 255).cpu().numpy()
 
 
 def _halve(plane: Tensor, *, rows: bool, columns: bool) -> Tensor:

@@ -17,21 +17,18 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from nvc.entropy.jit import kernel
-from nvc.predictive import plane_kernels
 from nvc.predictive.level import qp_distortion
 from nvc.predictive.motion_search import search_motion
 from nvc.predictive.network import Planes
-from nvc.predictive.planes_io import to_levels
+from nvc.predictive.planes_io import luma8
+from nvc.predictive.row_planes import enlarged, moved, shrunk
 
 # Weights are measured (docs/predictive.md), as multiples of that of the frame itself.
 _BIT = 2.0  # cost of a bit of the motion between sources, times D: smooth fields are quick to find
 _SHARE_AT, _FADES_AT = 3.0, 8.0  # times D: the error that halves a share; that takes e off a weight
 _NEGLIGIBLE = 0.02  # of a frame's largest share: nothing beyond it is looked at
-_CELL = 8  # luma samples a side of the blocks that have a weight
-_SCALES = (1, 2, 2)  # luma samples to one of Y, U, V
+_CELLS = (8, 4, 4)  # samples a side, of Y, U and V, of the blocks that have a weight
 
 Item = TypeVar("Item")
 
@@ -90,94 +87,39 @@ def filtered(
     same of the frame that comes so many later, earlier where negative; None where there is none.
     """
     distortion = 255**2 * qp_distortion(qp)
-    planes = [_array(plane) for plane in source]
-    luma = to_levels(source[0][0, 0], 255).cpu().numpy()
-    total = [plane.copy() for plane in planes]
-    weights = [np.ones_like(plane) for plane in planes]
+    planes, luma = _on_cpu(source), luma8(source)
+    total = [plane.clone() for plane in planes]
+    weights = [torch.ones_like(plane) for plane in planes]
     for side, many, most in (
         (-1, reach.before, reach.weight_before),
         (1, reach.after, reach.weight_after),
     ):
         field: NDArray[np.int32] | None = None
-        share = np.float32(1)  # that reaches the frame, (H / 8, W / 8)
+        share = torch.ones(())  # that reaches the frame, (1, 1, H / 8, W / 8)
         for step in range(1, many + 1):
             other = around(side * step)
             if other is None:
                 break
-            seen = to_levels(other[0][0, 0], 255).cpu().numpy()
-            field = search_motion(luma, seen, previous=field, weight=_BIT * distortion)
-            moved = [_moved(*each, field) for each in zip(other, _SCALES, strict=True)]
-            errors = [_cell_errors(*each) for each in zip(planes, moved, _SCALES, strict=True)]
+            field = search_motion(luma, luma8(other), previous=field, weight=_BIT * distortion)
+            there = moved(_on_cpu(other), field, 1)
+            errors = [
+                255**2 * shrunk(((a - b).square(),), size)[0]
+                for a, b, size in zip(planes, there, _CELLS, strict=True)
+            ]
             share = share / (1 + errors[0] / (_SHARE_AT * distortion))
             if share.max() < _NEGLIGIBLE:
                 break
-            for number, error in enumerate(errors):
-                weight = most * share * np.exp(-error / (_FADES_AT * distortion))
-                _add(total[number], weights[number], moved[number], weight.astype(np.float32))
+            for number, (error, size) in enumerate(zip(errors, _CELLS, strict=True)):
+                weight = most * share * torch.exp(-error / (_FADES_AT * distortion))
+                (weight,) = enlarged((weight,), size)
+                total[number].addcmul_(weight, there[number])
+                weights[number] += weight
     return tuple(
-        torch.from_numpy(summed / weight).to(plane)[None, None]
+        (summed / weight).to(plane)
         for summed, weight, plane in zip(total, weights, source, strict=True)
     )
 
 
-def _array(plane: Tensor) -> NDArray[np.float32]:
-    """(1, 1, H, W) -> (H, W) on the CPU."""
-    return np.ascontiguousarray(plane[0, 0].float().cpu().numpy())
-
-
-def _moved(plane: Tensor, scale: int, field: NDArray[np.int32]) -> NDArray[np.float32]:
-    """A plane moved by a field, `scale` luma samples to one of its own."""
-    samples = _array(plane)
-    out = np.empty_like(samples)
-    plane_kernels.move(samples, field, scale, out)
-    return out
-
-
-def _cell_errors(
-    plane: NDArray[np.float32], other: NDArray[np.float32], scale: int
-) -> NDArray[np.float32]:
-    """Mean squared differences of the cells of a plane, in levels of 255."""
-    size = _CELL // scale
-    out = np.empty((plane.shape[0] // size, plane.shape[1] // size), np.float32)
-    _sum_squares(plane, other, size, out)
-    return out * np.float32(255**2 / size**2)
-
-
-@kernel
-def _sum_squares(plane, other, size, out):  # type: ignore[no-untyped-def]
-    """Squared differences summed over cells of size x size."""
-    out[:] = 0
-    for y in range(out.shape[0] * size):
-        for column in range(out.shape[1]):
-            part = np.float32(0)
-            for x in range(column * size, (column + 1) * size):
-                apart = plane[y, x] - other[y, x]
-                part += apart * apart
-            out[y // size, column] += part
-
-
-@kernel
-def _add(total, weights, plane, weight):  # type: ignore[no-untyped-def]
-    """Add a plane, weighted by cells, the weights interpolated linearly between their centres."""
-    rows, columns = weight.shape
-    size = plane.shape[0] // rows
-    mixed = np.empty(columns, np.float32)
-    half = np.float32(0.5)
-    for y in range(plane.shape[0]):
-        place = max((np.float32(y) + half) / np.float32(size) - half, np.float32(0))
-        top = int(place)
-        part = place - np.float32(top)
-        below = min(top + 1, rows - 1)
-        for column in range(columns):
-            mixed[column] = weight[top, column] * (1 - part) + weight[below, column] * part
-        for column in range(columns):
-            for k in range(size):
-                across = (np.float32(k) + half) / np.float32(size) - half
-                if across < 0:
-                    beside = mixed[max(column - 1, 0)]
-                else:
-                    beside = mixed[min(column + 1, columns - 1)]
-                value = mixed[column] + (beside - mixed[column]) * abs(across)
-                x = column * size + k
-                total[y, x] += value * plane[y, x]
-                weights[y, x] += value
+def _on_cpu(planes: Planes) -> Planes:
+    """Planes as the kernels of the CPU take them."""
+    return tuple(plane.float().cpu() for plane in planes)
