@@ -37,7 +37,7 @@ from nvc.predictive.frame_plan import decide, stretched
 from nvc.predictive.lookahead import AHEAD, CELL, link
 from nvc.predictive.motion_search import search_motion
 from nvc.predictive.shares import SQUARE, choose_shares, part_of_second
-from nvc.predictive.structure import Place, coding_order
+from nvc.predictive.structure import MAX_LEAD, Place, coding_order
 from nvc.video.reader import VideoReader
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".y4m", ".avi")
@@ -266,22 +266,25 @@ def decisions(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What an encode at `qp` that looks ahead decides of a sequence (T, H, W) uint8.
 
-    A sequence shorter than a GOP goes on as it went, back and forth, since the frames of one that
-    nothing follows would be coarser. first: its place in the GOP, which without B frames says where
-    in their cycle the QPs are. QPs (T,) int64 in coding order, which may lie out of range, and what
-    an error of each place counts, (T, 1, H/16, W/16).
+    A sequence is one side of its GOP. One that is shorter goes on as it went, back and forth, since
+    the frames of one that nothing follows would be coarser. first: its place in the GOP, which
+    without B frames says where in their cycle the QPs are. QPs (T,) int64 in coding order, which
+    may lie out of range, and what an error of each place counts, (T, 1, H/16, W/16).
     """
     size = (luma.shape[1], luma.shape[2])
     halves = [_halved(picture) for picture in luma]
     links = [link(current, before) for before, current in pairwise(halves)]
     options = EncodeOptions(qp=qp, gop=max(GOP, len(luma)), bframes=bframes)
     onward = [*links, *(links[::-1] + links) * (options.gop // len(luma))]
+    last = max(MAX_LEAD, len(luma) - 1) if bframes else options.gop - 1
     plain = torch.ones(1, 1, size[0] // CELL, size[1] // CELL)
     qps, worths = [], []
     for place in order:
         shifted = place.number if place.earlier is None else place.number + first
-        left = min(AHEAD, options.gop - 1 - shifted)
-        following = onward[place.number : place.number + left]
+        left = min(AHEAD, last - shifted)
+        following = [onward[place.number : place.number + left]]
+        if place.earlier is None and bframes:
+            following *= 2  # to either side
         found, worth = decide(options, replace(place, number=shifted), qp, following, size)
         qps.append(found)
         worths.append(plain if worth is None else worth)

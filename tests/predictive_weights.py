@@ -55,7 +55,7 @@ def symbol_digests(weights: Path, units: list[Unit], info: VideoInfo) -> list[st
     frames: dict[int, dict[int, bytes]] = {}
     for unit in units:
         if unit.type == UnitType.FRAME:
-            frames.setdefault(unit.frame_start, {})[unit.layer] = unit.payload
+            frames.setdefault(unit.picture, {})[unit.layer] = unit.payload
     digests = []
     for number, parts in frames.items():
         decoder.decode(decoder.read(number, parts))

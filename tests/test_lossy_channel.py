@@ -106,9 +106,9 @@ def test_every_frame_comes(stream, tmp_path: Path, loss: float, burst: float | N
         ("the second GOP", lambda u: not GOP <= u.frame_start < 2 * GOP),
         ("all GOPs but the first", lambda u: u.frame_start < GOP),
         ("the last frames", lambda u: u.frame_start < FRAMES - 3),
-        ("every intra frame", lambda u: u.frame_start % GOP),
+        ("every intra frame", lambda u: u.frame_start % GOP or u.picture == u.frame_start),
         ("every base", lambda u: u.layer),
-        ("everything but one unit", lambda u: (u.frame_start, u.layer) == (9, 1)),
+        ("everything but one unit", lambda u: (u.picture, u.layer) == (9, 1)),
     ],
 )
 def test_whatever_is_lost_frames_can_be_had_in_any_order(
@@ -205,31 +205,35 @@ def test_symbols_are_read_again_within_reset_frames(
     stream, lost: tuple[int, int], bframes: int
 ) -> None:
     """From the next anchor without statistics on every layer is read; at the next GOP all is as
-    sent."""
+    sent. lost: so many frames before the intra frame, after it in low delay, and the layer."""
     info = VideoInfo(width=80, height=48, frame_count=18, frame_rate=Fraction(25))
     chosen = {"qp": 16, "gop": 16, "reset": 4, "pack": False, "bframes": bframes}
     options = EncodeOptions(weights="tiny_sent_1", **chosen)
     units = list(PredictiveCodec(options).encode(make_frames(info, 18), info))[1:]
-    order = list(dict.fromkeys(unit.frame_start for unit in units))
+    order = {unit.picture: unit.frame_start for unit in units}
+    intra = next(iter(order))
+    assert intra == (8 if bframes else 0)
+    missing = (intra - lost[0] if bframes else lost[0], lost[1])
     coder = FrameCoder(tiny_network().half().float(), (48, 80))
     pictures: list[list[torch.Tensor]] = []
     readable: dict[int, bool] = {}
-    for gone in (None, lost):
+    for gone in (None, missing):
         decoder, luma = SequenceDecoder(coder), []
         playback = Playback(decoder, lambda planes, number: planes[0])
-        for number in order:
+        for number, first in order.items():
             parts = {
                 unit.layer: unit.payload
                 for unit in units
-                if unit.frame_start == number and (number, unit.layer) != gone
+                if unit.picture == number and (number, unit.layer) != gone
             }
-            luma += playback.take(number, parts)
+            luma += playback.take(number, parts, first)
             if gone:
                 readable[number] = all(decoder.records.get(number).whole)
         pictures.append(luma + list(playback.finish(18)))
     first_reset = lost[0] - lost[0] % 4 + 4
-    assert not readable[lost[0]]
-    assert all(readable[number] for number in order if number >= first_reset)
+    assert not readable[missing[0]]
+    assert all(readable[number] for number in order if abs(number - intra) >= first_reset)
+    assert all(readable[number] for number in order if bframes and number > intra and lost[0])
     assert all(torch.equal(a, b) for a, b in zip(pictures[0][16:], pictures[1][16:], strict=True))
 
 
@@ -237,8 +241,8 @@ def test_quality_falls_gently(stream, tmp_path: Path) -> None:
     """One fine unit of an inter frame costs little; of everything that is lost something shows."""
     whole, clip = stream
     intact = luma_psnr(whole, clip)
-    fine = lose(whole, tmp_path / "fine.nvc", lambda u: (u.frame_start, u.layer) != (12, 1))
-    base = lose(whole, tmp_path / "base.nvc", lambda u: u.frame_start != 12)
+    fine = lose(whole, tmp_path / "fine.nvc", lambda u: (u.picture, u.layer) != (8, 1))
+    base = lose(whole, tmp_path / "base.nvc", lambda u: u.picture != 8)
     means = [sum(each) / FRAMES for each in (intact, luma_psnr(fine, clip), luma_psnr(base, clip))]
     assert means[0] > means[1] > means[2] > means[0] - 4
 
@@ -252,7 +256,7 @@ def test_a_bare_base_takes_the_detail_of_the_past(stream) -> None:
     units = list(PredictiveCodec(options).encode([still] * 8, info))
 
     def luma(*lost: int) -> list[float]:
-        kept = [u for u in units if not (u.frame_start in lost and u.layer == 1)]
+        kept = [u for u in units if not (u.picture in lost and u.layer == 1)]
         frames = PredictiveCodec().decode(kept, info)
         return [plane_psnr(still.planes[0], frame.planes[0], 8) for frame in frames]
 
@@ -309,7 +313,7 @@ def test_protected_layers_arrive(stream, tmp_path: Path) -> None:
     lossy_channel.main([str(stream[0]), str(out), "--loss", "1", "--protect", "1"])
     with out.open("rb") as file:
         frames = [unit for unit in StreamReader(file).units() if unit.type == UnitType.FRAME]
-    assert sorted((unit.frame_start, unit.layer) for unit in frames) == [
+    assert sorted((unit.picture, unit.layer) for unit in frames) == [
         (number, 0) for number in range(FRAMES)
     ]
     whole = shown(stream[0], layers=1)

@@ -25,7 +25,7 @@ from nvc.predictive.planes_io import to_planes
 from nvc.predictive.playback import Playback
 from nvc.predictive.records import MAX_RECORDS, Record, Records, direct, scaled
 from nvc.predictive.sequence import SequenceDecoder, SequenceEncoder
-from nvc.predictive.structure import coding_order
+from nvc.predictive.structure import coding_order, lead_of
 from nvc.video.frames import Frame, VideoInfo
 
 INFO = VideoInfo(width=72, height=56, frame_count=11, frame_rate=Fraction(25))
@@ -55,11 +55,11 @@ def same(a: list[Frame], b: list[Frame]) -> list[bool]:
 
 def kinds(units: list[Unit]) -> dict[int, int]:
     """Bits 6 and 7 of the first byte of each frame."""
-    return {unit.frame_start: unit.payload[0] >> 6 for unit in units if unit.type == UnitType.FRAME}
+    return {unit.picture: unit.payload[0] >> 6 for unit in units if unit.type == UnitType.FRAME}
 
 
 def without(units: list[Unit], *lost: tuple[int, int]) -> list[Unit]:
-    kept = [u for u in units if u.type != UnitType.FRAME or (u.frame_start, u.layer) not in lost]
+    kept = [u for u in units if u.type != UnitType.FRAME or (u.picture, u.layer) not in lost]
     assert len(kept) == len(units) - len(lost)
     return kept
 
@@ -71,7 +71,7 @@ def coded() -> Iterator[tuple[FrameCoder, list[tuple], list[list[bytes | None]],
     encoder = SequenceEncoder(coder, pack=False)
     planes = [to_planes(f, INFO, coder.size, torch.zeros(1)) for f in make_frames(INFO, 9)]
     order = [(place, (KIND_INTRA, KIND_INTER, KIND_BI)[len(place.references)]) for place in
-             coding_order(9, 3)]  # fmt: skip
+             coding_order(9, 3, lead=4)]  # fmt: skip
     payloads, memories = [], []
     for place, kind in order:
         qp = 20 + 3 * place.depth
@@ -87,12 +87,16 @@ def test_round_trip(weights: str, bframes: int, frames: int) -> None:
     info = replace(INFO, width=40, height=24, frame_count=frames)
     units = encode(weights, info, bframes=bframes, gop=32)
     assert [frame.pts for frame in decode(units, info)] == list(range(frames))
-    order = [place.number for place in coding_order(min(frames, 32), bframes)] + list(range(32, 34))
+    gop = min(frames, 32)
+    places = coding_order(gop, bframes, lead=lead_of(gop, bframes))
+    order = [place.number for place in places] + list(range(32, 34))
     assert list(kinds(units)) == order[:frames]
+    heads = [u for u in units if u.key]
+    assert [u.frame_start for u in heads] == [0, 32][: len(heads)]
     found = kinds(units)
-    assert found[0] == I and (frames < 34 or found[32] == I)
+    assert found[order[0]] == I and (frames < 34 or found[32] == I)
     assert sum(kind == B for kind in found.values()) == sum(
-        place.later is not None for place in coding_order(min(frames, 32), bframes)
+        place.later is not None for place in places
     )
 
 
@@ -137,21 +141,22 @@ def test_low_delay_shows_each_frame_at_once(weights: str) -> None:
 
 
 def test_no_more_is_held_than_a_pyramid(weights: str) -> None:
-    """A frame is shown as soon as those before it are there."""
+    """A frame is shown as soon as those before it are there; one side after the other."""
     units = encode(weights, bframes=3, gop=11)
     given: list[int] = []
 
     def arriving() -> Iterator[Unit]:
         for unit in units:
-            given.append(unit.frame_start)
+            if unit.type == UnitType.FRAME:
+                given.append(unit.picture)
             yield unit
 
     shown_at = {}
     for frame in PredictiveCodec().decode(arriving(), INFO):
         shown_at[frame.pts] = set(given)
-    # 0, 4, 2, 1, 3, 8: a frame is known to be whole when the next one begins.
-    assert shown_at[0] == {0, 4} and shown_at[1] == {0, 4, 2, 1, 3} == shown_at[2]
-    assert shown_at[3] == {0, 4, 2, 1, 3, 8} == shown_at[4]
+    # 4, 0, 2, 3, 1, 8, 6, 5: a frame is known to be whole when the next one begins.
+    assert shown_at[0] == {4, 0, 2} and shown_at[1] == {4, 0, 2, 3, 1, 8} == shown_at[4]
+    assert shown_at[5] == {4, 0, 2, 3, 1, 8, 6, 5, 7} == shown_at[6]
 
 
 @pytest.mark.parametrize("bframes", [0, 1, 3, 7])
@@ -161,11 +166,11 @@ def test_every_unit_may_be_lost(weights: str, bframes: int) -> None:
     units = encode(weights, info, bframes=bframes, gop=10)
     whole = decode(units, info)
     for unit in units[1:]:
-        shown = decode(without(units, (unit.frame_start, unit.layer)), info)
+        shown = decode(without(units, (unit.picture, unit.layer)), info)
         alike = same(whole, shown)
-        assert not alike[unit.frame_start]
-        assert all(alike[10:]) or unit.frame_start >= 10
-        if kinds(units)[unit.frame_start] == B and bframes <= 1:
+        assert not alike[unit.picture]
+        assert all(alike[10:]) or unit.picture >= 10
+        if kinds(units)[unit.picture] == B and bframes <= 1:
             assert alike.count(False) == 1  # nothing refers to it
 
 
@@ -262,9 +267,10 @@ def test_targets_are_met(weights: str, target: str) -> None:
 
 def test_statistics_start_anew_by_anchors(weights: str) -> None:
     found = kinds(encode(weights, replace(INFO, frame_count=30), gop=30, reset=8))
-    assert [number for number, kind in found.items() if kind == 2] == [8, 16, 24]
+    # Of 30 frames 12 is intra; 8, 4, 0 and 16, 20, 24, 28, 29 are P frames.
+    assert [number for number, kind in found.items() if kind == 2] == [4, 20, 28]
     found = kinds(encode(weights, replace(INFO, frame_count=30), gop=30, reset=6))
-    assert [number for number, kind in found.items() if kind == 2] == [8, 16, 24]
+    assert [number for number, kind in found.items() if kind == 2] == [4, 20, 28]
 
 
 def test_weights_without_motion_are_coded_in_low_delay(weights: str, tmp_path: Path) -> None:
@@ -283,7 +289,7 @@ def test_b_frames_out_of_range_are_refused() -> None:
 
 
 def changed(units: list[Unit], number: int, payload) -> list[Unit]:
-    at = next(i for i, u in enumerate(units) if u.frame_start == number and u.type == 2)
+    at = next(i for i, u in enumerate(units) if u.type == 2 and u.picture == number)
     return [*units[:at], replace(units[at], payload=payload(units[at].payload)), *units[at + 1 :]]
 
 
@@ -295,7 +301,8 @@ def with_distance(value: int):
     ("number", "distance", "message"),
     [
         (4, 0, "frame 4: its reference would be frame 4"),
-        (4, 100, "frame 4: its reference would be frame -96"),
+        (4, 36, "frame 4: its reference would be frame -32"),
+        (4, 64 + 32, "frame 4: its reference would be frame 36"),
         (9, 9, "frame 9: it refers to frame 0, which is kept no more"),
         (2, 0xF0, "frame 2: its reference would be frame -14"),
         (7, 0x70, "frame 7: its reference would be frame -1"),
@@ -335,7 +342,7 @@ def test_frames_out_of_their_order(weights: str, move: tuple[int, int]) -> None:
     """A frame coded too early or too late, or twice: frames, or one line."""
     units = encode(weights, gop=5)
     frames = [
-        [u for u in units if u.type == UnitType.FRAME and u.frame_start == n] for n in kinds(units)
+        [u for u in units if u.type == UnitType.FRAME and u.picture == n] for n in kinds(units)
     ]
     moved = list(frames)
     moved.insert(move[1], moved.pop(move[0]))
@@ -390,7 +397,7 @@ def test_what_waits_and_what_is_kept_is_bounded(coded, monkeypatch: pytest.Monke
     playback = Playback(decoder, lambda planes, number: number)
     intra = {layer: part for layer, part in enumerate(payloads[0]) if part}
     shown = list(playback.take(0, intra))
-    empty = pack_frame([b"", b""], 40, KIND_BI, distances=(16, 16), fields=[b"", b""])
+    empty = pack_frame([b"", b""], 40, KIND_BI, distances=(-16, 16), fields=[b"", b""])
     for number in range(20, 200, 20):
         shown += playback.take(number, {0: empty[0]})
         assert len(playback._waiting) <= 2 * 32 and len(decoder.records) <= MAX_RECORDS
@@ -406,12 +413,14 @@ def test_what_waits_and_what_is_kept_is_bounded(coded, monkeypatch: pytest.Monke
     ("kind", "distances", "shares"),
     [
         (KIND_INTRA, (), None),
-        (KIND_INTER, (3,), None),
-        (KIND_INTER, (4, 255), b"cde"),
-        (KIND_RESET, (127,), None),
-        (KIND_RESET, (1, 2), None),
-        (KIND_BI, (16, 1), None),
-        (KIND_BI, (2, 2), b""),
+        (KIND_INTER, (-3,), None),
+        (KIND_INTER, (-4, -255), b"cde"),
+        (KIND_INTER, (4, 31), b"cde"),
+        (KIND_RESET, (-63,), None),
+        (KIND_RESET, (1,), None),
+        (KIND_RESET, (-1, -2), None),
+        (KIND_BI, (-16, 1), None),
+        (KIND_BI, (-2, 2), b""),
     ],
 )
 def test_what_is_laid_out_is_read(
@@ -432,8 +441,7 @@ def test_what_is_laid_out_is_read(
     frame = read_frame(300, parts, sends=True)
     assert (frame.qp, frame.kind, frame.base, frame.fields) == (21, kind, True, tuple(fields))
     assert frame.shares == shares
-    signs = (-1, 1 if kind == KIND_BI else -1)
-    assert frame.references == tuple(300 + s * d for s, d in zip(signs, distances, strict=False))
+    assert frame.references == tuple(300 + distance for distance in distances)
     assert [frame.symbols[layer] for layer in range(3)] == layers
     assert (
         payloads[0][0] == 21 | {KIND_INTER: 0, KIND_INTRA: 64, KIND_RESET: 128, KIND_BI: 192}[kind]

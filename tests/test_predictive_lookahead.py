@@ -58,10 +58,10 @@ def test_a_link_finds_motion_and_what_is_left() -> None:
     assert found.error[inner].max() < 1e-6
 
 
-def test_frames_are_linked_within_their_gop_only() -> None:
+def test_frames_are_linked_with_those_that_follow() -> None:
     picture = np.zeros((16, 16), np.uint8)
-    counts = [len(links) for _, links in linked(range(7), lambda _: picture, gop=3)]
-    assert counts == [2, 1, 0, 2, 1, 0, 0]
+    counts = [len(links) for _, links in linked(range(AHEAD + 3), lambda _: picture)]
+    assert counts == [AHEAD, AHEAD, *range(AHEAD, -1, -1)]
 
 
 def test_no_more_frames_are_read_than_are_looked_at() -> None:
@@ -73,7 +73,7 @@ def test_no_more_frames_are_read_than_are_looked_at() -> None:
             yield number
 
     picture = np.zeros((16, 16), np.uint8)
-    walk = linked(frames(), lambda _: picture, gop=1000)
+    walk = linked(frames(), lambda _: picture)
     assert len(next(walk)[1]) == AHEAD
     assert len(read) <= AHEAD + 2
 
@@ -82,12 +82,14 @@ def test_a_frame_much_hangs_on_gets_a_finer_qp_and_its_still_places_a_higher_wor
     half = still(4, 4)
     half.error[:, 2:] = 10.0
     size = (4 * CELL, 4 * CELL)
-    change, worth = plan([half] * 7, 32, size)
-    none, even = plan([], 32, size)
+    change, worth = plan([[half] * 7], 32, size)
+    none, even = plan([[]], 32, size)
     assert none == lookahead.OFFSET and torch.equal(even, torch.ones(1, 1, 4, 4))
     assert change < none
     assert worth[0, 0, 0, 0] > 1 > worth[0, 0, 0, 3]
     assert worth.log().mean() == pytest.approx(0, abs=1e-5)
+    # On both sides of an intra frame, as much as hangs on it on one side of twice the length.
+    assert plan([[half] * 4, [half] * 3], 32, size)[0] == pytest.approx(change, rel=0.05)
 
 
 def test_motion_over_several_frames_follows_each_place() -> None:

@@ -194,7 +194,7 @@ def test_layouts_that_cannot_be(kind: int, base: bytes, message: str) -> None:
 
 
 def test_one_reference_is_all_that_weights_without_motion_have() -> None:
-    (base, *_) = pack_frame([b""], 3, KIND_INTER, distances=(1, 2), fields=(b"", b""))
+    (base, *_) = pack_frame([b""], 3, KIND_INTER, distances=(-1, -2), fields=(b"", b""))
     assert base is not None
     assert read_frame(9, {0: base}, sends=True).references == (8, 7)
     with pytest.raises(StreamError, match="two references"):

@@ -7,7 +7,14 @@ from itertools import islice
 import pytest
 
 from nvc.bitstream.units import MAX_REORDER
-from nvc.predictive.structure import BFRAMES, Place, coding_order, in_coding_order
+from nvc.predictive.structure import (
+    BFRAMES,
+    Place,
+    coding_order,
+    in_coding_order,
+    lead_of,
+    sides,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,34 +35,54 @@ def test_the_middle_comes_first(frames: int, bframes: int, numbers: list[int]) -
 
 
 @pytest.mark.parametrize("bframes", BFRAMES)
-@pytest.mark.parametrize("gop", [1, 2, 5, 8, 32])
-@pytest.mark.parametrize("frames", [1, 2, 5, 34])
+@pytest.mark.parametrize("gop", [1, 2, 5, 8, 32, 50])
+@pytest.mark.parametrize("frames", [1, 2, 5, 34, 70])
 def test_every_frame_comes_once_and_after_its_references(
     frames: int, gop: int, bframes: int
 ) -> None:
-    order = list(in_coding_order(range(10, 10 + frames), gop=gop, bframes=bframes, first=10))
-    assert sorted(place.number for place, _ in order) == list(range(10, 10 + frames))
+    order: list[Place] = []
+    for ways in sides(range(10, 10 + frames), gop=gop, bframes=bframes, first=10):
+        for side in ways:
+            for place, item in in_coding_order(side.items, bframes=bframes):
+                seen = place.moved(side.origin, backward=side.backward)
+                assert seen.number == item
+                if place.number or side is ways[0]:
+                    order.append(seen)
+    assert sorted(place.number for place in order) == list(range(10, 10 + frames))
     done: set[int] = set()
-    gone = start = 0  # frames under `gone` are referred to no more
-    for place, item in order:
-        number = place.number
-        assert item == number
-        assert set(place.references) <= done
-        if (number - 10) % gop == 0:
-            assert place == Place(number)
-            start = gone = number
-        else:
-            assert place.earlier is not None and start <= place.earlier < number
-            assert place.later is None or (number < place.later and place.depth > 0)
-            assert place.earlier >= gone
-            gone = place.earlier
-            # What a decoder relies on: no frame before the earlier reference is still to come.
-            assert set(range(start, gone)) <= done
-        done.add(number)
-        missing = set(range(10, max(done))) - done
-        assert max(done) - min(missing, default=number) < MAX_REORDER
-    ends = [n for n in range(10, 10 + frames) if (n - 10) % gop == gop - 1 or n == 9 + frames]
-    assert all(place.later is None for place, _ in order if place.number in ends)
+    for start in range(10, 10 + frames, gop):
+        stop = min(start + gop, 10 + frames)
+        group = order[start - 10 : stop - 10]
+        intra = group[0].number
+        assert group[0] == Place(intra) and intra - start == lead_of(stop - start, bframes)
+        assert (intra - start) % (bframes + 1) == 0 and intra - start <= min(16, len(group) // 2)
+        assert bframes or intra == start
+        wanted = coding_order(len(group), bframes, lead=intra - start)
+        assert [place.moved(start) for place in wanted] == group
+        done = {intra}
+        ends = set(range(start, intra))
+        for place in group[1:]:
+            number = place.number
+            assert set(place.references) <= done and place.references
+            assert all(start <= reference < stop for reference in place.references)
+            leads = number < intra
+            # Those that lead to the intra frame come first.
+            assert leads or ends <= done
+            if place.later is not None:
+                assert place.earlier < number < place.later and place.depth > 0
+            else:
+                assert (place.earlier > number) == leads and place.depth == 0
+                further = place.older is None or (place.older > place.earlier) == leads
+                assert further
+            # What a decoder relies on: all between a reference and the intra frame are there.
+            bound = max(place.references) if leads else min(place.references)
+            assert set(range(bound, intra) if leads else range(intra, bound)) <= done
+            done.add(number)
+            missing = set(range(start, max(done))) - done
+            assert max(done) - min(missing, default=number) < MAX_REORDER
+        assert all(
+            place.later is None for place in group if place.number in (start, stop - 1, intra)
+        )
 
 
 def test_depths_and_references_of_a_pyramid() -> None:
@@ -75,7 +102,7 @@ def test_no_more_is_read_than_the_next_anchor() -> None:
 
     for bframes, expected in ((0, 2), (3, 5)):
         read.clear()
-        assert len(list(islice(in_coding_order(source(), gop=32, bframes=bframes), 2))) == 2
+        assert len(list(islice(in_coding_order(source(), bframes=bframes), 2))) == 2
         assert len(read) == expected
 
 

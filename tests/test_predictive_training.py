@@ -152,9 +152,10 @@ def test_a_batch_is_decided_as_an_encode_is(bframes: int, qp: int) -> None:
     qps, worth = decisions(luma, order, qp, bframes)
     planes = [(torch.from_numpy(picture)[None, None].float() / 255,) for picture in luma]
     options = EncodeOptions(qp=qp, bframes=bframes)
-    found = linked(planes, half_luma, gop=32)
-    for number, (place, (_, links)) in enumerate(in_coding_order(found, gop=32, bframes=bframes)):
-        wanted, prices = decide(options, place, qp, links, (64, 128))
+    found = linked(planes, half_luma)
+    for number, (place, (_, links)) in enumerate(in_coding_order(found, bframes=bframes)):
+        known = [links] * (2 if bframes and place.earlier is None else 1)
+        wanted, prices = decide(options, place, qp, known, (64, 128))
         assert order[number] == place and int(qps[number]) == wanted
         prices = torch.ones(1, 1, 4, 8) if prices is None else prices
         assert torch.allclose(worth[number], prices, rtol=1e-3)

@@ -67,7 +67,7 @@ def measure(coder: FrameCoder, frames: list[Frame], options: EncodeOptions) -> t
     spent, parts = 0, dict[int, dict[int, bytes]]()
     for unit in encode_frames(options, frames, info, coder=coder):
         spent += len(pack_head(unit)) + len(unit.payload) + 4
-        parts.setdefault(unit.frame_start, {})[unit.layer] = unit.payload
+        parts.setdefault(unit.picture, {})[unit.layer] = unit.payload
     quality = 0.0
     for number, layers in parts.items():
         shown = decoder.decode(decoder.read(number, layers))

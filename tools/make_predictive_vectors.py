@@ -27,12 +27,12 @@ VECTORS = ROOT / "tests" / "vectors"
 
 
 def main() -> None:
-    """A GOP of nine frames, of every kind and depth, and the first frame of another."""
+    """A GOP of 17 frames, of every kind, depth and side, and the first frame of another."""
     weights = VECTORS / "dhvc_tiny.safetensors"
     save_network(tiny_network(), weights)
-    info = VideoInfo(width=72, height=56, frame_count=10, frame_rate=Fraction(25))
-    options = EncodeOptions(qp=16, gop=9, reset=5, bframes=3, weights=str(weights))
-    units = list(PredictiveCodec(options).encode(make_frames(info, 10), info))
+    info = VideoInfo(width=72, height=56, frame_count=18, frame_rate=Fraction(25))
+    options = EncodeOptions(qp=16, gop=17, reset=5, bframes=3, weights=str(weights))
+    units = list(PredictiveCodec(options).encode(make_frames(info, 18), info))
     (VECTORS / "dhvc_tiny.units").write_bytes(b"".join(map(pack_unit, units)))
     digests = symbol_digests(weights, units, info)
     (VECTORS / "dhvc_tiny.json").write_text(json.dumps(digests, indent=1) + "\n")

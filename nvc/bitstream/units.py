@@ -34,7 +34,7 @@ class UnitType(IntEnum):
     CONFIG = 1
     """Codec-private configuration, before the first frame."""
     FRAME = 2
-    """One frame (or a few), one layer."""
+    """One frame, one layer; of a key frame also those shown before it that depend on it."""
     PARAMETERS = 3
     """Network weights for a range of frames."""
     TIMESTAMPS = 4
@@ -78,6 +78,11 @@ class Unit:
         """One past the last frame it concerns."""
         return self.frame_start + self.frame_count
 
+    @property
+    def picture(self) -> int:
+        """Of a FRAME unit, the frame whose picture it holds: the last it concerns."""
+        return self.frame_end - 1
+
 
 class UnitHead(NamedTuple):
     """A unit's header: the fields of `Unit`, the payload's length, and the header's own size."""
@@ -101,6 +106,11 @@ class UnitHead(NamedTuple):
     def frame_end(self) -> int:
         """One past the last frame the unit concerns."""
         return self.frame_start + self.frame_count
+
+    @property
+    def picture(self) -> int:
+        """As Unit has it."""
+        return self.frame_end - 1
 
     def with_payload(self, payload: bytes) -> Unit:
         """The unit whose header this is."""

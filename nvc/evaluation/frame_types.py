@@ -24,9 +24,9 @@ def stream_sizes(path: Path) -> list[tuple[int, bool]]:
     with path.open("rb") as file:
         for _, head in StreamReader(file, name=str(path)).walk(payloads=False):
             if head.type == UnitType.FRAME and head.track == 0:
-                sizes[head.frame_start] = sizes.get(head.frame_start, 0) + head.total
+                sizes[head.picture] = sizes.get(head.picture, 0) + head.total
                 if head.key:
-                    keys.add(head.frame_start)
+                    keys.add(head.picture)
     return [(sizes[frame], frame in keys) for frame in sorted(sizes)]
 
 

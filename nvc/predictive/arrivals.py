@@ -18,12 +18,14 @@ Parts = dict[int, bytes]  # payloads by layer
 class Arrival:
     """A frame of which something arrived: the configuration it is coded with, number and layers.
 
-    before: where decoding starts anew, the last two P frames (number and layers), whose motion may
-    be carried on.
+    first: of an intra frame the number of the first frame that leads to it, else its own; before:
+    where decoding starts anew, the last two P frames (number and layers), whose motion may be
+    carried on.
     """
 
     config: bytes
     number: int
+    first: int
     parts: Parts
     before: tuple[tuple[int, Parts], ...] = ()
 
@@ -40,11 +42,13 @@ def arrivals(
     before: deque[tuple[int, Parts]] = deque(maxlen=2)
     group = _Group()
     try:
-        for config, number, parts in _frames(units):
+        for config, number, first, parts in _frames(units):
             kind = kind_of(parts)
-            group.add(number, intra=kind == KIND_INTRA, whole=is_whole(parts, layers))
+            if first < number and kind != KIND_INTRA:
+                raise StreamError(f"frame {number}: a unit of several frames")
+            group.add(number, first, intra=kind == KIND_INTRA, whole=is_whole(parts, layers))
             starts = group.intact and kind == KIND_INTRA
-            yield starts, Arrival(config, number, parts, tuple(before) if starts else ())
+            yield starts, Arrival(config, number, first, parts, tuple(before) if starts else ())
             if group.intact and kind not in (KIND_INTRA, KIND_BI):
                 before.append((number, parts))
     except StreamError as error:
@@ -61,12 +65,12 @@ class _Group:
         self._next: int | None = None  # all frames under this were there
         self._ahead: set[int] = set()
 
-    def add(self, number: int, *, intra: bool, whole: bool) -> None:
-        """One more frame, in coding order."""
+    def add(self, number: int, first: int, *, intra: bool, whole: bool) -> None:
+        """One more frame, in coding order; first: as Arrival has it."""
         if self._next is None:
-            self._next = number
+            self._next = first
             self.intact = intra
-        if intra and (self._ahead or number != self._next):
+        if intra and (self._ahead or first != self._next):
             self.intact = False
         self.intact = self.intact and whole and number >= self._next
         self.intact = self.intact and number not in self._ahead and len(self._ahead) < MAX_REORDER
@@ -77,10 +81,14 @@ class _Group:
             self._next += 1
 
 
-def _frames(units: Iterable[Unit]) -> Iterator[tuple[bytes, int, Parts]]:
-    """Configuration, number and layers of every frame that arrives. Raises StreamError."""
+def _frames(units: Iterable[Unit]) -> Iterator[tuple[bytes, int, int, Parts]]:
+    """Configuration, number, first and layers of every frame, as Arrival has them.
+
+    Raises StreamError.
+    """
     config: bytes | None = None
     number: int | None = None
+    first = 0
     parts: Parts = {}
     for unit in units:
         if unit.type not in (UnitType.CONFIG, UnitType.FRAME):
@@ -90,14 +98,14 @@ def _frames(units: Iterable[Unit]) -> Iterator[tuple[bytes, int, Parts]]:
                 raise StreamError(f"the codec's configuration changes behind frame {number}")
             config = unit.payload
             continue
-        if config is not None and number is not None and unit.frame_start != number:
-            yield config, number, parts
+        if config is not None and number is not None and unit.picture != number:
+            yield config, number, first, parts
             parts = {}
         if config is None:
             raise StreamError("the stream has frames before its configuration")
-        if unit.frame_count != 1:
-            raise StreamError(f"frame {unit.frame_start}: a unit of several frames")
-        number = unit.frame_start
+        if unit.frame_count > MAX_REORDER:
+            raise StreamError(f"frame {unit.picture}: a unit of {unit.frame_count} frames")
+        number, first = unit.picture, unit.frame_start
         parts[unit.layer] = unit.payload
     if config is not None and number is not None:
-        yield config, number, parts
+        yield config, number, first, parts

@@ -20,9 +20,9 @@ from nvc.nn.precision import network_dtype
 from nvc.predictive.arrivals import Arrival, arrivals
 from nvc.predictive.checkpoint import shared_network
 from nvc.predictive.frame_coder import FrameCoder
-from nvc.predictive.frame_plan import decide, looked_ahead, wanted_picture
+from nvc.predictive.frame_plan import decide, planned, wanted_picture
 from nvc.predictive.lanes import side_by_side
-from nvc.predictive.lookahead import Link, composed
+from nvc.predictive.lookahead import composed
 from nvc.predictive.network import KIND_BI, KIND_INTER, KIND_INTRA, KIND_RESET, Planes
 from nvc.predictive.parallel import encode_gops
 from nvc.predictive.planes_io import to_frame, to_planes
@@ -31,11 +31,11 @@ from nvc.predictive.ratecontrol import BitrateControl, ConstantQp, PsnrControl, 
 from nvc.predictive.records import vector_grid
 from nvc.predictive.row_coder import open_coder
 from nvc.predictive.sequence import SequenceDecoder, SequenceEncoder
-from nvc.predictive.structure import BFRAMES, Place, coding_order, in_coding_order
+from nvc.predictive.structure import BFRAMES, Place, coding_order, lead_of
 from nvc.video.frames import Frame, VideoInfo
 from nvc.weights import by_hash, by_name
 
-CONFIG_VERSION = 8
+CONFIG_VERSION = 9
 DEFAULT_QP = 32
 TRIALS = ((), (), (-3, 3), (-6, -3, 3, 6))  # by effort: QPs tried for a frame beside its own
 _JOBS_AHEAD = 512  # frames whose units are read before they are decoded
@@ -185,7 +185,7 @@ class PredictiveCodec:
                     decoder = _open(job.config, info, str(device), dtype, layers)
                     decoder.recall(decoder.read(*each) for each in job.before)
                     playback = Playback(decoder, show)
-                yield from playback.take(job.number, job.parts)
+                yield from playback.take(job.number, job.parts, job.first)
             else:
                 return  # other lanes go on
             if playback is not None:
@@ -244,39 +244,43 @@ def encode_frames(
     def planes(frame: Frame) -> Planes:
         return to_planes(frame, info, encoder.coder.size, like)
 
-    found = looked_ahead(options, frames, planes)
-    last_reset = first
-    ahead: list[Link] = []  # what follows the last anchor
+    last_reset = intra = first
     rounds = 1 if options.effort < 2 else 2
-    for done, (place, (frame, links, near)) in enumerate(
-        in_coding_order(found, gop=options.gop, bframes=options.bframes, first=first), start=1
-    ):
-        due = options.reset is not None and place.number - last_reset >= options.reset
+    for done, step in enumerate(planned(options, frames, planes, first=first), start=1):
+        place = step.place
+        if place.earlier is None:
+            intra = place.number
+        if place.earlier in (None, intra):
+            last_reset = intra
+        due = options.reset is not None and abs(place.number - last_reset) >= options.reset
         kind = _kind(place, due)
-        if kind in (KIND_INTRA, KIND_RESET):
+        if kind == KIND_RESET:
             last_reset = place.number
-        source = wanted = planes(frame)
+        source = wanted = planes(step.frame)
         group = _group(place)
-        qp, worth = decide(options, place, control.qp(group), links, encoder.coder.size)
+        qp, worth = decide(options, place, control.qp(group), step.links, encoder.coder.size)
         qp, *others = (
             min(max(qp + trial, 0), QP_COUNT - 1) for trial in (0, *TRIALS[options.effort])
         )
         start = None
+        if step.passed is not None:
+            start = composed(step.passed, vector_grid(encoder.coder.size))
         if place.later is None:
-            if place.earlier is not None and links is not None:
-                passed = ahead[: place.number - place.earlier]
-                start = composed(passed, vector_grid(encoder.coder.size))
-            ahead = links or []
-            wanted = wanted_picture(options, place, source, near, qp, planes)
+            wanted = wanted_picture(options, place, source, step.near, qp, planes)
         payloads = encoder.encode(
             wanted, qp, kind, place, worth=worth, others=others, start=start, rounds=rounds
         )
         key = kind == KIND_INTRA
+        # An intra frame concerns those before it in its GOP, which lead to it.
+        begins = place.number - (place.number - first) % options.gop * key
         units = [
-            Unit(UnitType.FRAME, payload, place.number, 1, layer, key and layer == 0)
+            Unit(
+                UnitType.FRAME, payload, begins, place.number + 1 - begins, layer,
+                key and layer == 0,
+            )
             for layer, payload in enumerate(payloads)
             if payload is not None
-        ]
+        ]  # fmt: skip
         spent = sum(len(pack_head(unit)) + len(unit.payload) + 4 for unit in units)
         control.update(
             bits=8 * spent,
@@ -304,7 +308,9 @@ def _group(place: Place) -> int:
 
 def _control(options: EncodeOptions, info: VideoInfo) -> RateControl:
     window = max(options.gop, round(float(info.frame_rate)))
-    groups = [_group(place) for place in coding_order(options.gop, options.bframes)]
+    lead = lead_of(options.gop, options.bframes)
+    order = coding_order(options.gop, options.bframes, lead=lead)
+    groups = [_group(place) for place in order]
     if options.psnr is not None:
         return PsnrControl(options.psnr, window=window, groups=groups, frames=info.frame_count)
     bitrate = options.bitrate

@@ -195,7 +195,7 @@ def unfiltered(
                 options = EncodeOptions(qp=qp, gop=len(clip))
                 for unit in encode_frames(options, frames, info, coder=coder):
                     if unit.layer == 0 and recorder.given is not None:
-                        frame = frames[unit.frame_start]
+                        frame = frames[unit.picture]
                         source = to_planes(frame, info, coder.size, torch.empty(0))
                         yield recorder.given[0], source, *recorder.given[1:]
                         recorder.given = None

@@ -1,8 +1,9 @@
-"""What is settled of a frame before it is coded: its QP, what its places are worth, its picture."""
+"""What is settled of a frame before it is coded: its turn, QP, picture, worth of places."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from nvc.nn.blocks import QP_COUNT
 from nvc.predictive.lookahead import Link, half_luma, linked, plan
 from nvc.predictive.network import Planes
-from nvc.predictive.structure import Place
+from nvc.predictive.structure import Place, in_coding_order, sides
 from nvc.predictive.temporal_filter import (
     ANCHOR_REACH,
     CYCLE_REACH,
@@ -41,14 +42,14 @@ def decide(
     options: EncodeOptions,
     place: Place,
     qp: int,
-    links: list[Link] | None,
+    links: Sequence[Sequence[Link]] | None,
     size: tuple[int, int],
 ) -> tuple[int, torch.Tensor | None]:
     """QP of a frame where the encode is at `qp`, and what its places are worth.
 
-    links: of the frames that follow it in its GOP (nvc.predictive.lookahead), None where none is
-    looked at; size: padded height and width. The QP may lie out of range; the worth is as in
-    lookahead.plan, None where all places are worth the same.
+    links: of the frames that follow it on its side of its GOP (nvc.predictive.lookahead), of an
+    intra frame on both, None where none is looked at; size: padded height and width. The QP may lie
+    out of range; the worth is as in lookahead.plan, None where all places are worth the same.
     """
     if options.bframes:
         qp = stretched(qp)
@@ -67,22 +68,72 @@ def decide(
     return round(qp + change), worth
 
 
-def looked_ahead(
+@dataclass(frozen=True)
+class Planned:
+    """A frame in coding order with what is known of those around it.
+
+    links: as decide has them; near: frames around it, by how many frames further from the intra
+    frame they are, of that itself on the side after it; passed: links that lead from its reference
+    to a P frame. Without looking ahead None and nothing.
+    """
+
+    place: Place
+    frame: Frame
+    links: Sequence[Sequence[Link]] | None
+    near: dict[int, Frame]
+    passed: Sequence[Link] | None = None
+
+
+def planned(
+    options: EncodeOptions,
+    frames: Iterable[Frame],
+    planes: Callable[[Frame], Planes],
+    *,
+    first: int = 0,
+) -> Iterator[Planned]:
+    """Frames in coding order; frames: as they are shown from the start of a GOP, number `first`."""
+    bframes = options.bframes
+    for ways in sides(frames, gop=options.gop, bframes=bframes, first=first):
+        orders = [
+            in_coding_order(_looked_ahead(options, side.items, planes), bframes=bframes)
+            for side in ways
+        ]
+        starts = [found for _, found in map(next, orders)]
+        frame, *_ = starts[0]
+        known = [links for _, links, _ in starts if links is not None]
+        near = {
+            -step if side.backward else step: other
+            for side, (_, _, around) in zip(ways, starts, strict=True)
+            for step, other in around.items()
+        }
+        yield Planned(Place(ways[0].origin), frame, known or None, near)
+        for side, order, (_, ahead, _) in zip(ways, orders, starts, strict=True):
+            for place, (frame, links, near) in order:
+                passed = None
+                if place.later is None and place.earlier is not None and ahead is not None:
+                    passed, ahead = ahead[: place.number - place.earlier], links
+                yield Planned(
+                    place.moved(side.origin, backward=side.backward),
+                    frame,
+                    None if links is None else [links],
+                    near,
+                    passed,
+                )
+
+
+def _looked_ahead(
     options: EncodeOptions, frames: Iterable[Frame], planes: Callable[[Frame], Planes]
 ) -> Iterator[tuple[Frame, list[Link] | None, dict[int, Frame]]]:
-    """Frames with what is known of those that follow and those around, by how much later they come.
-
-    None and nothing where no frame is looked ahead.
-    """
+    """Frames of a side of a GOP with what is known of those that follow and those around."""
     if not options.effort:
         return ((frame, None, {}) for frame in frames)
-    gop = options.gop
-    found = linked(frames, lambda frame: half_luma(planes(frame)), gop=gop)
-    reaches = (INTRA_REACH, ANCHOR_REACH, CYCLE_REACH)
-    before, after = (max(reach[side] for reach in reaches) for side in (0, 1))
+    found = linked(frames, lambda frame: half_luma(planes(frame)))
+    reaches = (ANCHOR_REACH, CYCLE_REACH)
+    before = max(reach.before for reach in reaches)
+    after = max(reach.after for reach in (INTRA_REACH, *reaches))
     return (
         (frame, links, {step: other for step, (other, _) in near.items()})
-        for (frame, links), near in surrounded(found, gop=gop, before=before, after=after)
+        for (frame, links), near in surrounded(found, before=before, after=after)
     )
 
 
@@ -94,7 +145,7 @@ def wanted_picture(
     qp: int,
     planes: Callable[[Frame], Planes],
 ) -> Planes:
-    """What is coded of an intra or P frame; near: those around it, as looked_ahead has them."""
+    """What is coded of an intra or P frame; near: those around it, as Planned has them."""
     if not near:
         return source
     if place.earlier is None:

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nvc.bitstream.bits import pack_varint, read_varint
+from nvc.bitstream.units import MAX_REORDER
 from nvc.errors import StreamError
 from nvc.predictive.network import KIND_BI, KIND_INTER, KIND_INTRA, KIND_RESET
 
 PACK_BELOW = 600  # bytes of all layers under which a frame is one unit
 MAX_LAYERS = 6
-MAX_DISTANCE = 127  # of a P frame to its reference
+MAX_DISTANCE = 63  # of a P frame to its reference, if that is shown before it
 MAX_OLDER_DISTANCE = 255  # of a P frame to its second reference
 MAX_PAIR_DISTANCE = 16  # of a B frame to each of its two
 _KINDS = (KIND_INTER, KIND_INTRA, KIND_RESET, KIND_BI)  # by bits 6 and 7 of the first byte
@@ -25,7 +26,9 @@ _QP_MASK = 63
 # In the second byte, over the bits of the layers.
 _SHARES = 64
 _PACKED = 128
-# In the byte of a P frame's distance.
+# In the byte of a P frame's distance, over its six bits.
+_DISTANCE_MASK = 63
+_LATER = 64
 _OLDER = 128
 
 
@@ -61,8 +64,9 @@ def pack_frame(
 ) -> list[bytes | None]:
     """Payloads of the units of a frame by layer, None where none is written.
 
-    layers: symbols of each; distances: to its references, in the order of ReceivedFrame, all
-    positive; shares, fields: coded, as there; pack: whether a small frame may be one unit.
+    layers: symbols of each; distances: to its references, in the order of ReceivedFrame, how many
+    frames later these are shown; of a P frame both have one sign; shares, fields: coded, as there;
+    pack: whether a small frame may be one unit.
     """
     head = bytes([qp | _KINDS.index(kind) << 6])
     there = sum(1 << number for number, payload in enumerate(layers) if payload)
@@ -71,10 +75,11 @@ def pack_frame(
         there |= _SHARES
         motion = pack_varint(len(shares)) + shares + motion
     if kind == KIND_BI:
-        motion = bytes([distances[0] - 1 << 4 | distances[1] - 1]) + motion
+        motion = bytes([-distances[0] - 1 << 4 | distances[1] - 1]) + motion
     elif kind != KIND_INTRA:
-        older = bytes(distances[1:])
-        motion = bytes([distances[0] | (_OLDER if older else 0)]) + older + motion
+        nearer, *older = map(abs, distances)
+        flags = (_LATER if distances[0] > 0 else 0) | (_OLDER if older else 0)
+        motion = bytes([nearer | flags, *older]) + motion
     parts = [payload for payload in layers if payload]
     if pack and sum(map(len, parts)) < PACK_BELOW:
         sized = [pack_varint(len(part)) + part for part in parts[:-1]]
@@ -153,19 +158,21 @@ def _references(number: int, base: bytes, kind: int | None) -> tuple[tuple[int, 
     """Numbers of the references, and where the payload of layer 0 goes on behind them."""
     if kind == KIND_INTRA:
         return (), 2
+    distances: tuple[int, ...]
     two = len(base) > 2 and kind != KIND_BI and bool(base[2] & _OLDER)
     start = 4 if two else 3
     if len(base) < start:
         raise StreamError("layer 0 is cut off")
     if kind == KIND_BI:
-        earlier, later = (base[2] >> 4) + 1, (base[2] & 15) + 1
-        references: tuple[int, ...] = (number - earlier, number + later)
+        distances = (-(base[2] >> 4) - 1, (base[2] & 15) + 1)
     else:
-        references = tuple(number - distance for distance in (base[2] & ~_OLDER, *base[3:start]))
-    for reference in references if kind != KIND_BI else references[:1]:
-        if not 0 <= reference < number:
+        sign = 1 if base[2] & _LATER else -1
+        distances = tuple(sign * part for part in (base[2] & _DISTANCE_MASK, *base[3:start]))
+    references = tuple(number + distance for distance in distances)
+    for reference in references:
+        if not 0 <= reference < number + MAX_REORDER or reference == number:
             raise StreamError(f"its reference would be frame {reference}")
-    if two and references[1] >= references[0]:
+    if two and abs(distances[1]) <= abs(distances[0]):
         raise StreamError(f"its references would be frames {references[0]} and {references[1]}")
     return references, start
 

@@ -100,29 +100,28 @@ def _handed_back(ahead, error, field, distortion):
 
 
 def linked(
-    frames: Iterable[Item], luma: Callable[[Item], NDArray[np.uint8]], *, gop: int
+    frames: Iterable[Item], luma: Callable[[Item], NDArray[np.uint8]]
 ) -> Iterator[tuple[Item, list[Link]]]:
-    """Each frame with the links of up to AHEAD that follow it in its GOP.
+    """Each frame with the links of up to AHEAD that follow it.
 
-    frames: from the start of a GOP on; luma: their luma at half size. Reads AHEAD frames ahead,
-    never past the end of a GOP.
+    frames: of one side of a GOP, from its intra frame on; luma: their luma at half size. Reads
+    AHEAD frames ahead.
     """
     waiting: deque[tuple[Item, Link | None]] = deque()
-    numbered = enumerate(frames)
-    upcoming = next(numbered, None)
     last: NDArray[np.uint8] | None = None
-    while waiting or upcoming is not None:
-        while upcoming is not None and len(waiting) <= AHEAD:
-            number, frame = upcoming
-            starts = number % gop == 0
-            if starts and waiting:
-                break
-            picture = luma(frame)
-            joined = None if starts or last is None else link(picture, last)
-            waiting.append((frame, joined))
-            last, upcoming = picture, next(numbered, None)
-        frame, _ = waiting.popleft()
-        yield frame, [joined for _, joined in waiting if joined is not None]
+    for frame in frames:
+        picture = luma(frame)
+        waiting.append((frame, None if last is None else link(picture, last)))
+        last = picture
+        if len(waiting) > AHEAD:
+            yield _handed_out(waiting)
+    while waiting:
+        yield _handed_out(waiting)
+
+
+def _handed_out(waiting: deque[tuple[Item, Link | None]]) -> tuple[Item, list[Link]]:
+    frame, _ = waiting.popleft()
+    return frame, [joined for _, joined in waiting if joined is not None]
 
 
 def composed(links: Sequence[Link], grid: tuple[int, int]) -> NDArray[np.int32]:
@@ -149,14 +148,18 @@ def half_luma(planes: Planes) -> NDArray[np.uint8]:
 
 
 def plan(
-    links: Sequence[Link], qp: int, size: tuple[int, int], *, offset: float = OFFSET
+    sides: Sequence[Sequence[Link]], qp: int, size: tuple[int, int], *, offset: float = OFFSET
 ) -> tuple[float, Tensor]:
     """What a frame's QP changes by, and what an error of each place is worth among its places.
 
-    qp: of the encode; size: padded height and width; offset: as OFFSET. The worth is
+    sides: links of the frames that follow it in coding order, of an intra frame to either side; qp:
+    of the encode; size: padded height and width; offset: as OFFSET. The worth is
     (1, 1, H / 16, W / 16) float32 of geometric mean 1.
     """
-    cells = np.log2(importance(links, qp_distortion(qp), (size[0] // CELL, size[1] // CELL)))
+    total = np.ones((size[0] // CELL, size[1] // CELL), np.float32)
+    for links in sides:
+        total += importance(links, qp_distortion(qp), total.shape) - 1
+    cells = np.log2(total)
     offset *= 1 + max(0, qp - _MIDDLE) / (QP_COUNT - 1 - _MIDDLE)
     change = offset - STRENGTH * _QPS_PER_HALVING * float(cells.mean())
     worth = np.exp2(PLACE_STRENGTH * (cells - cells.mean())).astype(np.float32)

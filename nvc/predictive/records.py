@@ -34,7 +34,7 @@ class Record:
     @property
     def between(self) -> bool:
         """Whether it is a B frame."""
-        return len(self.references) > 1 and self.references[1] > self.number
+        return len(self.references) > 1 and self.references[0] < self.number < self.references[1]
 
 
 class Records:
@@ -51,10 +51,18 @@ class Records:
         return self._kept.get(number)
 
     def put(self, record: Record) -> None:
-        """Keep one more; of too many the one with the lowest number goes."""
+        """Keep one more; of too many the one coded first goes, but no intra frame."""
+        self._kept.pop(record.number, None)
         self._kept[record.number] = record
         if len(self._kept) > MAX_RECORDS:
-            del self._kept[min(self._kept)]
+            intra = self.intra
+            del self._kept[next(kept for kept in self._kept if kept != intra)]
+
+    @property
+    def intra(self) -> int | None:
+        """The last intra frame, None where none is kept; frames before it lead to it."""
+        found = (kept for kept, record in self._kept.items() if not record.references)
+        return max(found, default=None)
 
     def forget_before(self, number: int) -> None:
         """Let go of the frames before one."""
@@ -63,17 +71,27 @@ class Records:
     def tidy(self, number: int, references: tuple[int, ...]) -> None:
         """Let go of what no frame after this one refers to, once it is coded.
 
-        P frames refer to the last two anchors, B frames to what lies between their references.
+        P frames refer to the last two anchors of their side, of which the intra frame is the first
+        of both; B frames to what lies between their references.
         """
-        first = references[0] if references else number
-        if len(references) < 2 or references[1] < number:
-            self.forget_before(first)
-            return
-        self._kept = {
-            kept: record
-            for kept, record in self._kept.items()
-            if kept >= first or not record.between
-        }
+        if len(references) > 1 and references[0] < number < references[1]:
+            intra = self.intra
+            leading = intra is not None and number < intra
+            self._kept = {
+                kept: record
+                for kept, record in self._kept.items()
+                if not record.between
+                or (kept <= references[1] if leading else kept >= references[0])
+            }
+        elif references and references[0] > number:
+            first = max(self._kept)  # the intra frame, also where it was lost
+            self._kept = {
+                kept: record
+                for kept, record in self._kept.items()
+                if kept <= references[0] or kept == first
+            }
+        else:
+            self.forget_before(references[0] if references else number)
 
     def around(self, number: int) -> tuple[Record | None, Record | None]:
         """The nearest frames before and after, None where there is none."""
@@ -91,10 +109,11 @@ def direct(number: int, earlier: Record, later: Record) -> tuple[Field, Field] |
     The field that leads from one to the other is shared out by distance (bidirectional.py).
     """
     before, after = number - earlier.number, later.number - number
-    if later.references[:1] == (earlier.number,):
-        return direct_fields(later.fields[0], before, after, from_later=True)
-    if earlier.references[1:] == (later.number,):
-        return direct_fields(earlier.fields[1], before, after, from_later=False)
+    for record, other in ((later, earlier), (earlier, later)):
+        # A P frame that has an older reference has the nearer one first.
+        if other.number in (record.references if record.between else record.references[:1]):
+            field = record.fields[record.references.index(other.number)]
+            return direct_fields(field, before, after, from_later=record is later)
     return None
 
 

@@ -115,7 +115,7 @@ class SequenceEncoder:
             coded[taken].layers,
             taken,
             kind,
-            distances=[abs(place.number - number) for number in numbers],
+            distances=[number - place.number for number in numbers],
             shares=motion.coded_shares,
             fields=motion.coded,
             pack=self.pack,

@@ -1,18 +1,23 @@
-"""Coding order: anchors every few frames, frames between two of them in a pyramid by halves.
+"""Coding order: an intra frame, anchors every few frames, pyramids by halves between two.
 
-The first frame of a GOP is intra and the last one an anchor, so that a GOP refers to nothing
-outside it. Between two anchors the middle frame comes first, then its first half, then the second:
-with three B frames 0, 4, 2, 1, 3, 8, 6, 5, 7. As the hierarchical B pictures of H.264 (H. Schwarz,
-D. Marpe, T. Wiegand, ICME 2006).
+The intra frame of a GOP lies in its middle, so that frames refer to it over half the distance. From
+there the GOP is coded back to its first frame, then on to its last one, each side by itself; both
+ends are anchors, so that a GOP refers to nothing outside it. Between two anchors the middle frame
+comes first, then its halves, that beside the intra frame before the other: of nine frames with
+three B frames 4, 0, 2, 3, 1, 8, 6, 5, 7. In low delay, without B frames, the first frame is intra
+and all are coded as they come. Pyramids as the hierarchical B pictures of H.264 (H. Schwarz,
+D. Marpe, T. Wiegand, ICME 2006); what is shown before its intra frame HEVC calls leading pictures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from itertools import chain, islice
+from typing import Generic, TypeVar
 
 BFRAMES = (0, 1, 3, 7)  # allowed between two anchors; 0 is low delay: coded as they come
+MAX_LEAD = 16  # frames of a GOP shown before its intra frame; a decoder holds as many
 
 Item = TypeVar("Item")
 
@@ -21,9 +26,10 @@ Item = TypeVar("Item")
 class Place:
     """A frame in coding order: its number in display order, what it refers to, how deep it is.
 
-    earlier, later: numbers of its references, None where there is none; an intra frame has neither,
-    a P frame no later one, but perhaps an older one that it may refer to as well. depth: 0 for
-    these two, 1 and more for a B frame by its halving.
+    An intra frame has no reference. A P frame has one, `earlier`, which is shown later where it
+    leads to its intra frame, and perhaps an older one, further away on the same side, that it may
+    refer to as well. A B frame has `earlier` and `later`, in display order. depth: 0 for intra and
+    P frames, 1 and more for a B frame by its halving.
     """
 
     number: int
@@ -37,34 +43,83 @@ class Place:
         """Numbers of the frames it refers to for certain, the earlier first."""
         return tuple(number for number in (self.earlier, self.later) if number is not None)
 
+    def moved(self, origin: int, *, backward: bool = False) -> Place:
+        """This place where its numbers count frames from `origin` on, back or forth."""
+        numbers = (self.number, self.earlier, self.later, self.older)
+        sign = -1 if backward else 1
+        number, earlier, later, older = (
+            None if counted is None else origin + sign * counted for counted in numbers
+        )
+        if backward and later is not None:
+            earlier, later = later, earlier
+        assert number is not None
+        return Place(number, earlier, later, self.depth, older)
 
-def coding_order(frames: int, bframes: int) -> list[Place]:
-    """Places of a GOP of so many frames. Raises ValueError for a number of B frames not allowed."""
-    return [
-        place for place, _ in in_coding_order(range(frames), gop=max(frames, 1), bframes=bframes)
-    ]
+
+@dataclass(frozen=True)
+class Side(Generic[Item]):
+    """A GOP to one side of its intra frame: that frame's number, which side, its items from there.
+
+    The intra frame is the first item on either side.
+    """
+
+    origin: int
+    backward: bool
+    items: Iterator[Item]
 
 
-def in_coding_order(
+def lead_of(frames: int, bframes: int) -> int:
+    """Frames shown before the intra frame of a GOP of so many frames: whole groups, up to half."""
+    return min(frames // 2, MAX_LEAD) // (bframes + 1) * (bframes + 1) if bframes else 0
+
+
+def sides(
     items: Iterable[Item], *, gop: int, bframes: int, first: int = 0
-) -> Iterator[tuple[Place, Item]]:
-    """Each item with its place; items in display order from the start of a GOP on.
+) -> Iterator[list[Side[Item]]]:
+    """The one or two sides of every GOP, that before the intra frame first, to be used in turn.
 
-    gop: frames from one intra frame to the next; first: number of the first item. Holds back as few
-    as can be: those between two anchors. Raises ValueError for a number of B frames not allowed.
+    items: in display order from the start of a GOP on; gop: frames from one GOP to the next; first:
+    number of the first item. Of a GOP of two sides 2 * MAX_LEAD + 1 items are read at once.
+    """
+    rest = iter(items)
+    while begun := list(islice(rest, min(gop, 2 * MAX_LEAD + 1) if bframes else 1)):
+        lead = lead_of(len(begun), bframes)
+        found = [Side(first + lead, True, iter(begun[lead::-1]))] if lead else []
+        after = chain(begun[lead:], islice(rest, gop - len(begun)))
+        yield [*found, Side(first + lead, False, after)]
+        first += gop
+
+
+def coding_order(frames: int, bframes: int, *, lead: int = 0) -> list[Place]:
+    """Places of a GOP of so many frames, of which `lead` are shown before the intra frame.
+
+    Raises ValueError for a number of B frames not allowed.
+    """
+    ways = [(lead + 1, True), (frames - lead, False)] if lead else [(frames, False)]
+    order: list[Place] = []
+    for count, backward in ways:
+        side = in_coding_order(range(count), bframes=bframes)
+        found = [place.moved(lead, backward=backward) for place, _ in side]
+        order += found[1:] if order else found
+    return order
+
+
+def in_coding_order(items: Iterable[Item], *, bframes: int) -> Iterator[tuple[Place, Item]]:
+    """Each item with its place; items of one side of a GOP, the intra frame first, which is 0.
+
+    Holds back as few as can be: those between two anchors. Raises ValueError for a number of B
+    frames not allowed.
     """
     if bframes not in BFRAMES:
         raise ValueError(f"bframes is {bframes}; allowed: {', '.join(map(str, BFRAMES))}")
     held: list[Item] = []  # what came after the last anchor
-    anchor, older = first, None
-    for number, item in enumerate(items, start=first):
-        position = (number - first) % gop
-        if position == 0:
-            yield Place(number), item
-            anchor, older = number, None
+    anchor, older = 0, None
+    for number, item in enumerate(items):
+        if number == 0:
+            yield Place(0), item
             continue
         held.append(item)
-        if position % (bframes + 1) == 0 or position == gop - 1:
+        if number % (bframes + 1) == 0:
             yield from _between(anchor, older, held)
             anchor, older, held = number, anchor, []
     if held:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -34,7 +35,10 @@ Item = TypeVar("Item")
 
 
 class Reach(NamedTuple):
-    """How many frames before and after one are averaged with it, and what each counts at most."""
+    """How many frames before and after one are averaged with it, and what each counts at most.
+
+    Before is towards the intra frame.
+    """
 
     before: int
     after: int
@@ -42,34 +46,26 @@ class Reach(NamedTuple):
     weight_after: float
 
 
-INTRA_REACH = Reach(0, 6, 0.0, 0.9)
+INTRA_REACH = Reach(6, 6, 0.6, 0.6)
 ANCHOR_REACH = Reach(3, 4, 0.3, 0.6)  # a P frame between B frames
 CYCLE_REACH = Reach(0, 6, 0.0, 0.5)  # in low delay, a P frame finer than those after it
 
 
 def surrounded(
-    items: Iterable[Item], *, gop: int, before: int, after: int
+    items: Iterable[Item], *, before: int, after: int
 ) -> Iterator[tuple[Item, dict[int, Item]]]:
-    """Each item with those around it in its GOP, by how much later they come.
+    """Each item with those around it, by how much later they come.
 
-    items: from the start of a GOP on; before, after: how many on either side at most. Reads `after`
-    items ahead, never past the end of a GOP.
+    items: of one side of a GOP, from its intra frame on; before, after: how many on either side at
+    most. Reads `after` items ahead.
     """
-    known: deque[Item] = deque()  # of one GOP, `done` of them handed out
-    done = 0
-    numbered = enumerate(items)
-    upcoming = next(numbered, None)
-    while upcoming is not None or done < len(known):
-        while upcoming is not None and len(known) - done <= after:
-            number, item = upcoming
-            if number % gop == 0 and known:
-                break
-            known.append(item)
-            upcoming = next(numbered, None)
-        if done == len(known):  # the GOP is at its end
-            known.clear()
-            done = 0
-            continue
+    known: deque[Item] = deque()
+    done = 0  # of those known, handed out
+    rest = iter(items)
+    while True:
+        known.extend(islice(rest, max(0, done + after + 1 - len(known))))
+        if done == len(known):
+            return
         low, high = max(0, done - before), min(len(known), done + after + 1)
         yield known[done], {at - done: known[at] for at in range(low, high) if at != done}
         done += 1
@@ -84,7 +80,8 @@ def filtered(
     """A frame averaged with those around it, as it is to be coded at `qp`.
 
     source: Y (1, 1, H, W), U, V (1, 1, H/2, W/2) in [0, 1], H and W multiples of 16; around: the
-    same of the frame that comes so many later, earlier where negative; None where there is none.
+    same of the frame that comes so many after it, before it where negative; None where there is
+    none.
     """
     distortion = 255**2 * qp_distortion(qp)
     planes, luma = _on_cpu(source), luma8(source)

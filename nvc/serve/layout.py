@@ -10,6 +10,7 @@ from typing import Any
 from nvc.bitstream.header import StreamHeader
 from nvc.bitstream.reader import StreamReader
 from nvc.bitstream.units import CRC_SIZE, FRAME_TYPES, Unit, UnitType, pack_head
+from nvc.bitstream.walk import LostUnit
 from nvc.codecs import CODECS
 from nvc.errors import InputError, StreamError
 
@@ -27,8 +28,9 @@ _PACKED = 128
 class Packet:
     """A unit that carries pictures.
 
-    bytes: of the whole unit; packed: all layers in one unit; place: where in the file it comes, as
-    frames need not be stored in the order they are shown in.
+    start, count: the frames it shows; bytes: of the whole unit; packed: all layers in one unit;
+    place: where in the file it comes, as frames need not be stored in the order they are shown in;
+    entry: the first frame that can be shown with it, before `start` where others lead to it.
     """
 
     start: int
@@ -39,6 +41,12 @@ class Packet:
     packed: bool = False
     damaged: bool = False
     place: int = 0
+    entry: int = 0
+
+    @property
+    def last(self) -> int:
+        """The last frame it shows, which tells it from the others of its layer."""
+        return self.start + self.count - 1
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,8 @@ class Layout:
     """What the page has to know of a file. `strides`: of each layer in luma pixels, if known.
 
     layered: a predictive stream, whose frames come in layers; else groups of frames. left_out:
-    frames at the end that are more than the page shows.
+    frames at the end that are more than the page shows. keys: where GOPs begin; heads: the last
+    frame of the unit that each is entered with.
     """
 
     header: StreamHeader
@@ -59,6 +68,7 @@ class Layout:
     has_audio: bool = False
     left_out: int = 0
     keys: tuple[int, ...] = field(default=(0,))
+    heads: tuple[int, ...] = field(default=(0,))
 
     @property
     def layers(self) -> int:
@@ -134,6 +144,7 @@ class Layout:
             "strides": list(self.strides),
             "blends": self.blends,
             "keys": list(self.keys),
+            "heads": list(self.heads),
             "lead": MAX_LEAD,
             "packets": [
                 [p.start, p.count, p.layer, p.bytes, int(p.key), int(p.packed)]
@@ -170,13 +181,13 @@ def read_layout(reader: StreamReader) -> Layout:
             break
     packets += [
         Packet(
-            lost.frame_start,
-            lost.frame_count,
+            *_shown(lost),
             lost.layer,
             0,
             False,
             damaged=True,
             place=len(packets) + number,
+            entry=lost.frame_start,
         )
         for number, lost in enumerate(reader.lost)
         if lost.type in FRAME_TYPES and lost.layer < MAX_LAYERS
@@ -190,7 +201,7 @@ def read_layout(reader: StreamReader) -> Layout:
     packets = [packet for packet in packets if packet.start + packet.count <= frames]
     if not packets or not frames:
         raise StreamError(reader.damage or f"{reader.name}: there are no frames in it")
-    keys = sorted({packet.start for packet in packets if packet.key} | {0})
+    heads = {0: 0} | {packet.entry: packet.last for packet in packets if packet.key}
     codec = CODECS.get(header.codec)
     layered = codec is not None and codec.layered
     return Layout(
@@ -203,7 +214,8 @@ def read_layout(reader: StreamReader) -> Layout:
         damage=reader.damage,
         has_audio=reader.has_audio,
         left_out=there - frames,
-        keys=tuple(keys),
+        keys=tuple(sorted(heads)),
+        heads=tuple(heads[key] for key in sorted(heads)),
     )
 
 
@@ -216,8 +228,15 @@ def _packet(unit: Unit, place: int) -> Packet:
         and bool(unit.payload[1] & _PACKED)
     )
     return Packet(
-        unit.frame_start, unit.frame_count, unit.layer, size, unit.key, packed, place=place
+        *_shown(unit), unit.layer, size, unit.key, packed, place=place, entry=unit.frame_start
     )
+
+
+def _shown(unit: Unit | LostUnit) -> tuple[int, int]:
+    """First and number of the frames that a unit shows: of a FRAME unit its picture alone."""
+    if unit.type == UnitType.FRAME:
+        return unit.frame_start + unit.frame_count - 1, 1
+    return unit.frame_start, unit.frame_count
 
 
 def _strides(header: StreamHeader) -> tuple[int, ...]:

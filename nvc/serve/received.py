@@ -8,11 +8,11 @@ from typing import BinaryIO
 from nvc.bitstream.reader import StreamReader
 from nvc.bitstream.units import FRAME_TYPES, Unit
 
-Place = tuple[int, int]  # first frame and layer of a unit
+Place = tuple[int, int]  # last frame and layer of a unit
 
 
 class ReceivedReader(StreamReader):
-    """A partial reader that gives no unit whose (first frame, layer) is among `missing`.
+    """A partial reader that gives no unit whose (last frame, layer) is among `missing`.
 
     Everything else, the number of frames and their times, is as in the whole file: these arrive
     over a reliable side channel (nvc.evaluation.channel).
@@ -34,4 +34,4 @@ class ReceivedReader(StreamReader):
         return filter(self._arrives, units)
 
     def _arrives(self, unit: Unit) -> bool:
-        return unit.type not in FRAME_TYPES or (unit.frame_start, unit.layer) not in self._missing
+        return unit.type not in FRAME_TYPES or (unit.picture, unit.layer) not in self._missing

@@ -34,7 +34,7 @@ class Source(Protocol):
 class StreamSource:
     """What the real decoder makes of the units that arrive.
 
-    missing: (first frame, layer) of those that do not. A frame is decoded from the last key frame
+    missing: (last frame, layer) of those that do not. A frame is decoded from the last key frame
     that arrived whole, as far as MAX_LEAD GOPs back, so that what is shown does not depend on what
     was shown before. blends: frames made for each of the stream's, where the codec can make frames
     between frames; numbers count those.
@@ -54,8 +54,8 @@ class StreamSource:
     ) -> None:
         self._path, self._layout, self._missing = path, layout, missing
         self._layers, self._device, self._blends = layers, device, blends
-        broken = {start for start, layer in missing if layers is None or layer < layers}
-        self._whole = [key not in broken for key in layout.keys]
+        broken = {last for last, layer in missing if layers is None or layer < layers}
+        self._whole = [head not in broken for head in layout.heads]
         with self._open() as file:
             self.info = self._stream(file).info
 
@@ -65,7 +65,7 @@ class StreamSource:
     ) -> StreamSource:
         """What arrives in a scene."""
         missing = {
-            (packet.start, packet.layer)
+            (packet.last, packet.layer)
             for packet, state in zip(layout.packets, scene.states(layout), strict=True)
             if state != ARRIVED
         }

@@ -21,11 +21,11 @@ nvc.Shares = class {
   layers() {
     const { layout, figures } = this;
     const rows = Array.from({ length: layout.layers }, () => ({ intra: [0, 0, 0], inter: [0, 0, 0] }));
-    const keys = new Set(layout.keys);
+    const heads = new Set(layout.heads);
     let packed = 0;
     layout.packets.forEach(([start, , layer, bytes, , together], number) => {
       const place = { a: 0, u: 1 }[figures.states[number]] ?? 2;
-      rows[layer][keys.has(start) ? "intra" : "inter"][place] += bytes;
+      rows[layer][heads.has(start) ? "intra" : "inter"][place] += bytes;
       packed += together;
     });
     const pieces = [];
