@@ -22,7 +22,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from nvc.errors import InputError
-from nvc.nn.blocks import QP_COUNT
+from nvc.nn.blocks import COARSEST_QP, FINEST_QP, QP_COUNT
 from nvc.predictive.bidirectional import (
     OLDER_WEIGHT,
     direct_fields,
@@ -194,7 +194,7 @@ class ClipBatches(IterableDataset):
                 anchors = (batch["depth"] == 0)[:, None]
                 apart = rng.integers(-JITTER, JITTER + 1, size=(stage.frames, stage.batch))
                 moved = batch["qps"] + anchors * torch.from_numpy(apart)
-                yield batch | {"qps": moved.clamp(0, QP_COUNT - 1)}
+                yield batch | {"qps": moved.clamp(FINEST_QP, COARSEST_QP)}
 
     @staticmethod
     def _cut(clip: Clip, stage: Stage, rng: np.random.Generator) -> list[np.ndarray]:
@@ -232,7 +232,9 @@ class ClipBatches(IterableDataset):
             for cut, qp in zip(cuts, qps, strict=True)
         ]
         fields = [
-            motion_of(cut[0], order, [motion_weight(int(qp)) for qp in each.clamp(0, QP_COUNT - 1)])
+            motion_of(
+                cut[0], order, [motion_weight(int(qp)) for qp in each.clamp(FINEST_QP, COARSEST_QP)]
+            )
             for cut, (each, _) in zip(cuts, decided, strict=True)
         ]
         *pairs, shares = zip(*fields, strict=True)

@@ -17,6 +17,7 @@ from predictive_weights import tiny_network, write_weights
 import nvc.predictive.frame_units
 from nvc.bitstream.units import Unit, UnitType
 from nvc.errors import StreamError, UsageError
+from nvc.nn.blocks import COARSEST_QP, FINEST_QP
 from nvc.predictive.codec import EncodeOptions, PredictiveCodec
 from nvc.predictive.frame_coder import FrameCoder
 from nvc.predictive.frame_units import pack_frame, read_frame
@@ -446,6 +447,15 @@ def test_what_is_laid_out_is_read(
     assert (
         payloads[0][0] == 21 | {KIND_INTER: 0, KIND_INTRA: 64, KIND_RESET: 128, KIND_BI: 192}[kind]
     )
+
+
+@pytest.mark.parametrize("qp", [FINEST_QP, -1, 0, 63, 64, COARSEST_QP])
+def test_every_qp_is_read_again(qp: int) -> None:
+    (base,) = pack_frame([b"abc"], qp, KIND_INTRA)
+    assert read_frame(0, {0: base}, sends=True).qp == qp
+    beyond = bytes([base[0] | 63, base[1] | 32]) + base[2:]
+    with pytest.raises(StreamError, match="frame 0: its QP would be 115; allowed: -12 to 75"):
+        read_frame(0, {0: beyond}, sends=True)
 
 
 def test_an_expected_field_is_that_of_the_way_between_the_references() -> None:

@@ -9,7 +9,7 @@ import torch
 from clips import make_frames
 from predictive_weights import tiny_network
 
-from nvc.nn.blocks import stack
+from nvc.nn.blocks import COARSEST_QP, FINEST_QP, stack
 from nvc.nn.fused import FusedStack
 from nvc.nn.planes import enlarge_planes, shrink_planes
 from nvc.predictive import index_kernels
@@ -50,7 +50,7 @@ def encode(coder: FrameCoder) -> list[list[bytes | None]]:
     encoder = SequenceEncoder(coder)
     frames = make_frames(INFO, INFO.frame_count)
     planes = [to_planes(frame, INFO, coder.size, torch.zeros(1)) for frame in frames]
-    qps = (16, 26, 18, 22)
+    qps = (FINEST_QP, 26, COARSEST_QP, 22)
     return [
         encoder.encode(*each, Place(number, number - 1 if number else None))
         for number, each in enumerate(zip(planes, qps, KINDS, strict=True))

@@ -108,6 +108,11 @@ def test_weights_that_an_exact_accumulator_cannot_hold_are_refused() -> None:
         net.known.fill_(2.0)
     with pytest.raises(ValueError, match="2\\^24"):
         net.check_exact()
+    net = make(latent=300)
+    with torch.no_grad():
+        net.bias_in.knots[:, :, 1].fill_(300.0)  # fits, but not 33 times, as QPs out of range mix it
+    with pytest.raises(ValueError, match="2\\^24"):
+        net.check_exact()
 
 
 def test_rounding_is_exact_and_bounded() -> None:

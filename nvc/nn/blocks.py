@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 QP_COUNT = 64
+# Of frames, where an encode is at 0 to 63: tables go on beyond both ends as they reach them.
+FINEST_QP, COARSEST_QP = -12, 75
 KNOT_SPACING = 9  # knots at QP 0, 9, ..., 63: 64 QPs share 8 trained rows
 KNOT_COUNT = 63 // KNOT_SPACING + 1
 FRAME_FORMS = 3  # intra; inter; inter between two frames
@@ -67,13 +69,13 @@ class QpTable(nn.Module):
                 self.knots.add_(start)
 
     def forward(self, qp: Tensor, form: Tensor) -> Tensor:
-        """qp (B,) int64 in 0..63; form (B,) int64 under FRAME_FORMS."""
+        """qp (B,) int64 in FINEST_QP..COARSEST_QP; form (B,) int64 under FRAME_FORMS."""
         return qp_rows(self.knots, qp, form)[:, :, None, None]
 
 
 def qp_rows(knots: Tensor, qp: Tensor, form: Tensor) -> Tensor:
     """Knots (forms, KNOT_COUNT, ...) -> what lies between them at each QP, (B, ...)."""
-    low = torch.div(qp, KNOT_SPACING, rounding_mode="floor").clamp(max=KNOT_COUNT - 2)
+    low = torch.div(qp, KNOT_SPACING, rounding_mode="floor").clamp(0, KNOT_COUNT - 2)
     part = (qp - low * KNOT_SPACING).to(knots.dtype) / KNOT_SPACING
     part = part.view(-1, *[1] * (knots.ndim - 2))
     return knots[form, low] * (1 - part) + knots[form, low + 1] * part

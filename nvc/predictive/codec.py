@@ -15,7 +15,7 @@ import torch
 
 from nvc.bitstream.units import Unit, UnitType, pack_head
 from nvc.errors import StreamError, UsageError
-from nvc.nn.blocks import QP_COUNT
+from nvc.nn.blocks import COARSEST_QP, FINEST_QP, QP_COUNT
 from nvc.nn.precision import network_dtype
 from nvc.predictive.arrivals import Arrival, arrivals
 from nvc.predictive.checkpoint import shared_network
@@ -260,7 +260,7 @@ def encode_frames(
         group = _group(place)
         qp, worth = decide(options, place, control.qp(group), step.links, encoder.coder.size)
         qp, *others = (
-            min(max(qp + trial, 0), QP_COUNT - 1) for trial in (0, *TRIALS[options.effort])
+            min(max(qp + trial, FINEST_QP), COARSEST_QP) for trial in (0, *TRIALS[options.effort])
         )
         start = None
         if step.passed is not None:

@@ -106,6 +106,7 @@ class FilterFit:
 
     def add(self, made: Planes, source: Planes, qp: int, form: int) -> None:
         """One frame as the networks made it, before the filter; planes (1, 1, H, W) in [0, 1]."""
+        qp = max(qp, 0)
         low = min(qp // KNOT_SPACING, KNOT_COUNT - 2)
         part = qp / KNOT_SPACING - low
         for plane, shape in enumerate(SHAPES):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from nvc.nn.blocks import QP_COUNT
+from nvc.nn.blocks import COARSEST_QP, QP_COUNT
 from nvc.predictive.lookahead import Link, half_luma, linked, plan
 from nvc.predictive.network import Planes
 from nvc.predictive.structure import Place, in_coding_order, sides
@@ -58,7 +58,7 @@ def decide(
     change, worth = 0.0, None
     if links is not None:
         offset = {"offset": PLAN_OFFSET} if options.bframes else {}
-        change, worth = plan(links, min(qp, QP_COUNT - 1), size, **offset)
+        change, worth = plan(links, min(qp, COARSEST_QP), size, **offset)
     if place.earlier is None:
         qp -= options.intra_gain
     elif options.bframes:

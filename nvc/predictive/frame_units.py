@@ -14,16 +14,18 @@ from dataclasses import dataclass, field
 from nvc.bitstream.bits import pack_varint, read_varint
 from nvc.bitstream.units import MAX_REORDER
 from nvc.errors import StreamError
+from nvc.nn.blocks import COARSEST_QP, FINEST_QP
 from nvc.predictive.network import KIND_BI, KIND_INTER, KIND_INTRA, KIND_RESET
 
 PACK_BELOW = 600  # bytes of all layers under which a frame is one unit
-MAX_LAYERS = 6
+MAX_LAYERS = 5
 MAX_DISTANCE = 63  # of a P frame to its reference, if that is shown before it
 MAX_OLDER_DISTANCE = 255  # of a P frame to its second reference
 MAX_PAIR_DISTANCE = 16  # of a B frame to each of its two
 _KINDS = (KIND_INTER, KIND_INTRA, KIND_RESET, KIND_BI)  # by bits 6 and 7 of the first byte
 _QP_MASK = 63
 # In the second byte, over the bits of the layers.
+_BEYOND = 32  # the QP is not 0 to 63
 _SHARES = 64
 _PACKED = 128
 # In the byte of a P frame's distance, over its six bits.
@@ -68,8 +70,11 @@ def pack_frame(
     frames later these are shown; of a P frame both have one sign; shares, fields: coded, as there;
     pack: whether a small frame may be one unit.
     """
-    head = bytes([qp | _KINDS.index(kind) << 6])
     there = sum(1 << number for number, payload in enumerate(layers) if payload)
+    if not 0 <= qp <= _QP_MASK:
+        there |= _BEYOND
+        qp -= FINEST_QP if qp < 0 else _QP_MASK + 1 + FINEST_QP
+    head = bytes([qp | _KINDS.index(kind) << 6])
     motion = b"".join(pack_varint(len(part)) + part for part in fields)
     if shares is not None:
         there |= _SHARES
@@ -105,6 +110,10 @@ def read_frame(number: int, parts: dict[int, bytes], *, sends: bool) -> Received
     try:
         if len(base) < 2:
             raise StreamError("layer 0 is cut off")
+        if base[1] & _BEYOND:
+            qp += FINEST_QP if qp < -FINEST_QP else _QP_MASK + 1 + FINEST_QP
+            if qp > COARSEST_QP:
+                raise StreamError(f"its QP would be {qp}; allowed: {FINEST_QP} to {COARSEST_QP}")
         references, start = _references(number, base, kind)
         if len(references) > 1 and not sends:
             raise StreamError("two references, of weights that have none")

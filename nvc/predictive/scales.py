@@ -18,7 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nvc.nn.blocks import KNOT_COUNT, KNOT_SPACING, QP_COUNT, ste_round
+from nvc.nn.blocks import (
+    COARSEST_QP,
+    FINEST_QP,
+    KNOT_COUNT,
+    KNOT_SPACING,
+    QP_COUNT,
+    ste_round,
+)
 
 WEIGHT_UNIT = 64  # int8 weight = round(64 w)
 ACTIVATION_UNIT = 32  # uint8 activation = 32 a
@@ -84,12 +91,25 @@ class IntegerBias(nn.Module):
         self.knots = nn.Parameter(torch.full((FRAME_KINDS, 2, KNOT_COUNT, channels), start))
 
     def largest(self) -> Tensor:
-        """The largest magnitude of any entry, in accumulator units; a scalar."""
-        return self.knots.detach().float().abs().max() * self.unit
+        """The largest magnitude at any QP, in accumulator units; a scalar."""
+        knots = self.knots.detach().float()
+        ends = [
+            knots[:, :, at] + (knots[:, :, at + 1] - knots[:, :, at]) * (qp / KNOT_SPACING - at)
+            for at, qp in ((0, FINEST_QP), (KNOT_COUNT - 2, COARSEST_QP))
+        ]
+        return (
+            torch.stack([knots.abs().max(), *(end.abs().max() for end in ends)]).max() * self.unit
+        )
+
+    def largest_product(self) -> Tensor:
+        """A bound of what a knot comes to before the mean of two is divided, likewise."""
+        largest = self.knots.detach().float().abs().max() * self.unit
+        beyond = max(-FINEST_QP, COARSEST_QP - QP_COUNT + 1)
+        return largest * (KNOT_SPACING + 2 * beyond)
 
     def forward(self, qp: Tensor, kind: Tensor, step: int) -> Tensor:
         """qp, kind (B,) int64 -> (B, C, 1, 1) float32 holding integers."""
-        low = torch.div(qp, KNOT_SPACING, rounding_mode="floor").clamp(max=KNOT_COUNT - 2)
+        low = torch.div(qp, KNOT_SPACING, rounding_mode="floor").clamp(0, KNOT_COUNT - 2)
         part = (qp - low * KNOT_SPACING)[:, None]
         knots = self.knots if self.knots.dtype == torch.float64 else self.knots.float()
         rows = knots[kind, step]  # (B, KNOT_COUNT, C)
@@ -130,6 +150,10 @@ class ScaleNet(nn.Module):
             _int8(self.spread).abs().sum(1) * 255,
             _int8(self.mix).abs().sum(1) * 255 + self.bias_mix.abs() * self.bias_in.unit,
             _int8(self.out).abs().sum(1) * 255 + self.bias_out.largest(),
+            *(
+                bias.largest_product()[None]
+                for bias in (self.bias_in, self.bias_past, self.bias_out)
+            ),
         ]
         largest = float(torch.cat(sums).detach().max())  # NaN, if there is one
         if not largest < _ACCUMULATOR_LIMIT:
