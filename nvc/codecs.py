@@ -60,7 +60,8 @@ class CodecEntry:
     own. ``lanes``: decoding takes ``lanes``, how many groups of frames to decode side by side.
     ``interpolates``: it can make frames between frames. ``enters``: decoding takes ``start``,
     before which no picture is made. ``tracks``: several videos in one file; decoding takes a
-    ``track``. ``precisions``: decoding takes a ``precision`` of its networks (nvc.nn.precision).
+    ``track``. ``cuts``: GOPs end at scene cuts too, unless ``scenecut`` is False. ``precisions``:
+    decoding takes a ``precision`` of its networks (nvc.nn.precision).
     """
 
     name: str
@@ -78,6 +79,7 @@ class CodecEntry:
     enters: bool = False
     tracks: bool = False
     lanes: bool = False
+    cuts: bool = False
     precisions: bool = False
 
 
@@ -110,6 +112,7 @@ CODECS = {
             rates=("qp", "bitrate", "size", "psnr"),
             layered=True,
             lanes=True,
+            cuts=True,
             precisions=True,
         ),
         _inr(

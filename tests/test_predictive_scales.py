@@ -110,7 +110,9 @@ def test_weights_that_an_exact_accumulator_cannot_hold_are_refused() -> None:
         net.check_exact()
     net = make(latent=300)
     with torch.no_grad():
-        net.bias_in.knots[:, :, 1].fill_(300.0)  # fits, but not 33 times, as QPs out of range mix it
+        net.bias_in.knots[:, :, 1].fill_(
+            300.0
+        )  # fits, but not 33 times, as QPs out of range mix it
     with pytest.raises(ValueError, match="2\\^24"):
         net.check_exact()
 

@@ -41,7 +41,8 @@ def test_every_frame_comes_once_and_after_its_references(
     frames: int, gop: int, bframes: int
 ) -> None:
     order: list[Place] = []
-    for ways in sides(range(10, 10 + frames), gop=gop, bframes=bframes, first=10):
+    items = [(number % gop == 0, 10 + number) for number in range(frames)]
+    for ways in sides(items, bframes=bframes, first=10):
         for side in ways:
             for place, item in in_coding_order(side.items, bframes=bframes):
                 seen = place.moved(side.origin, backward=side.backward)

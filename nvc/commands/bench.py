@@ -270,6 +270,7 @@ def _codec_contender(
         seeds=seeds if "seed" in known and "seed" not in given else (),
         # A fit has no intra frames to space: its own groups stay as they are unless given.
         gop=not entry.whole_files and "gop" not in given,
+        cuts=entry.cuts,
         fingerprint=fingerprint,
     )
 

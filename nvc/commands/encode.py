@@ -90,6 +90,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="frames between two that refer back only: 0 (low delay), 1, 3 (default) or 7 (dhvc)",
     )
     group.add_argument(
+        "--no-scenecut",
+        dest="scenecut",
+        action="store_const",
+        const=False,
+        help="begin no GOP where a scene does, only every --gop frames (dhvc)",
+    )
+    group.add_argument(
         "--reset",
         type=options.at_least(1),
         metavar="N",
@@ -143,7 +150,7 @@ def run(args: argparse.Namespace) -> int:
     rates = ("qp", "bitrate", "size", "psnr")
     own: tuple[str, ...] = ("preset", "lmbda", "coding", "ignore_mask")
     own += ("gop", "anchor_every", "motion", "epochs", "size_params", "lr", "batch_size", "seed")
-    own += ("bframes", "reset", "jobs", "cluster", "pack", "effort", "weights")
+    own += ("bframes", "scenecut", "reset", "jobs", "cluster", "pack", "effort", "weights")
     given = {name: getattr(args, name) for name in (*rates, *own)}
     given["precision"] = None if args.precision == "auto" else args.precision
     given = {name: value for name, value in given.items() if value is not None}

@@ -42,8 +42,9 @@ class Contender:
 
     label: what figures call it; equal labels are one curve. rate_kind: qp, bpp, crf or file; rates:
     its qualities, best first or last. seeds: of codecs that have one. gop: whether it takes the
-    protocol's. files: of a contender of files, which may hold ``{sequence}``. fingerprint: what
-    else decides its bytes (weights, versions); a point with another fingerprint is another point.
+    protocol's; cuts: whether it has to be told that GOPs do not end at scene cuts. files: of a
+    contender of files, which may hold ``{sequence}``. fingerprint: what else decides its bytes
+    (weights, versions); a point with another fingerprint is another point.
     """
 
     label: str
@@ -54,6 +55,7 @@ class Contender:
     options: dict[str, str] = field(default_factory=dict)
     seeds: tuple[int, ...] = ()
     gop: bool = True
+    cuts: bool = False
     files: tuple[str, ...] = ()
     fingerprint: str = ""
 
@@ -77,6 +79,7 @@ class Point:
     fingerprint: str
     device: str
     threads: int
+    cuts: bool = False
 
     @property
     def key(self) -> str:
@@ -104,7 +107,7 @@ class Point:
         return f"{self.clip.name}  {self.label} {self.rate_name}{seed}"
 
 
-_NO_IDENTITY = ("protocol", "clip", "threads", "file")
+_NO_IDENTITY = ("protocol", "clip", "threads", "file", "cuts")
 
 
 def ladder(
@@ -211,6 +214,7 @@ def _points(
             # Conventional encoders run on the CPU whatever the networks run on.
             device=device if contender.kind == "codec" else "cpu",
             threads=threads,
+            cuts=contender.cuts,
         )
         for rate, path, fingerprint in places
         for seed in contender.seeds or (None,)

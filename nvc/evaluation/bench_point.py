@@ -146,6 +146,8 @@ def _done(point: Point, folder: Path, work: Path) -> dict[str, Any]:
 def _encode_command(point: Point, coded: Path, resumed: bool) -> list[str]:
     selection = point.protocol.selection()
     gop = [] if point.gop is None else ["--gop", str(point.gop)]
+    if gop and point.cuts:
+        gop.append("--no-scenecut")  # as anchors have it
     threads = ["--threads", str(point.threads), "--json"]
     if point.kind == "anchor":
         return [

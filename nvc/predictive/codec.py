@@ -30,6 +30,7 @@ from nvc.predictive.playback import Playback
 from nvc.predictive.ratecontrol import BitrateControl, ConstantQp, PsnrControl, RateControl
 from nvc.predictive.records import vector_grid
 from nvc.predictive.row_coder import open_coder
+from nvc.predictive.scene_cuts import cut_luma, gop_starts
 from nvc.predictive.sequence import SequenceDecoder, SequenceEncoder
 from nvc.predictive.structure import BFRAMES, Place, coding_order, lead_of
 from nvc.video.frames import Frame, VideoInfo
@@ -48,7 +49,8 @@ class EncodeOptions:
     """Options of `nvc encode --codec dhvc`.
 
     At most one of qp (0 best .. 63), bitrate (bit/s), size (bytes of the coded video) and psnr (dB,
-    (6Y + U + V) / 8); without any, QP 32. gop: frames from one intra frame to the next. bframes:
+    (6Y + U + V) / 8); without any, QP 32. gop: frames a GOP has, which holds one intra
+    frame; scenecut: whether it also ends where a scene does (nvc.predictive.scene_cuts). bframes:
     between two anchors (intra or P); 0 is low delay, as which weights that send no motion are taken
     anyway. reset: frames after which the statistics of anchors start anew, so that a lost unit
     costs at most about that many frames of its layer; None: not before the next intra frame.
@@ -68,6 +70,7 @@ class EncodeOptions:
     psnr: float | None = None
     gop: int = 32
     bframes: int = 3
+    scenecut: bool = True
     reset: int | None = None
     intra_gain: int = 9
     qp_cycle: tuple[int, ...] = (-8, 3, 3, 3, 0, 3, 3, 3)
@@ -146,7 +149,8 @@ class PredictiveCodec:
                 yield from encode_frames(options, chain((frame,), rest), info, first=number)
 
         gop = options.gop
-        numbered = ((number % gop == 0, (number, frame)) for number, frame in enumerate(frames))
+        starting = gop_starts(frames, gop=gop, luma=cut_luma(options, info))
+        numbered = ((starts, (number, frame)) for number, (starts, frame) in enumerate(starting))
         units = side_by_side(numbered, work, lanes=lanes, ahead=gop, keeps=8 * gop)
         done = 0
         for unit in units:
@@ -246,8 +250,10 @@ def encode_frames(
 
     last_reset = intra = first
     rounds = 1 if options.effort < 2 else 2
-    for done, step in enumerate(planned(options, frames, planes, first=first), start=1):
+    starting = gop_starts(frames, gop=options.gop, luma=cut_luma(options, info))
+    for done, step in enumerate(planned(options, starting, planes, first=first), start=1):
         place = step.place
+        counted = place.moved(-step.first)
         if place.earlier is None:
             intra = place.number
         if place.earlier in (None, intra):
@@ -258,7 +264,7 @@ def encode_frames(
             last_reset = place.number
         source = wanted = planes(step.frame)
         group = _group(place)
-        qp, worth = decide(options, place, control.qp(group), step.links, encoder.coder.size)
+        qp, worth = decide(options, counted, control.qp(group), step.links, encoder.coder.size)
         qp, *others = (
             min(max(qp + trial, FINEST_QP), COARSEST_QP) for trial in (0, *TRIALS[options.effort])
         )
@@ -266,13 +272,13 @@ def encode_frames(
         if step.passed is not None:
             start = composed(step.passed, vector_grid(encoder.coder.size))
         if place.later is None:
-            wanted = wanted_picture(options, place, source, step.near, qp, planes)
+            wanted = wanted_picture(options, counted, source, step.near, qp, planes)
         payloads = encoder.encode(
             wanted, qp, kind, place, worth=worth, others=others, start=start, rounds=rounds
         )
         key = kind == KIND_INTRA
         # An intra frame concerns those before it in its GOP, which lead to it.
-        begins = place.number - (place.number - first) % options.gop * key
+        begins = step.first if key else place.number
         units = [
             Unit(
                 UnitType.FRAME, payload, begins, place.number + 1 - begins, layer,

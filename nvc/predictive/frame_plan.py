@@ -47,9 +47,10 @@ def decide(
 ) -> tuple[int, torch.Tensor | None]:
     """QP of a frame where the encode is at `qp`, and what its places are worth.
 
-    links: of the frames that follow it on its side of its GOP (nvc.predictive.lookahead), of an
-    intra frame on both, None where none is looked at; size: padded height and width. The QP may lie
-    out of range; the worth is as in lookahead.plan, None where all places are worth the same.
+    place: counted from the start of its GOP; links: of the frames that follow it on its side of its
+    GOP (nvc.predictive.lookahead), of an intra frame on both, None where none is looked at; size:
+    padded height and width. The QP may lie out of range; the worth is as in lookahead.plan, None
+    where all places are worth the same.
     """
     if options.bframes:
         qp = stretched(qp)
@@ -72,12 +73,13 @@ def decide(
 class Planned:
     """A frame in coding order with what is known of those around it.
 
-    links: as decide has them; near: frames around it, by how many frames further from the intra
-    frame they are, of that itself on the side after it; passed: links that lead from its reference
-    to a P frame. Without looking ahead None and nothing.
+    first: the first frame of its GOP; links: as decide has them; near: frames around it, by how
+    many frames further from the intra frame they are, of that itself on the side after it; passed:
+    links that lead from its reference to a P frame. Without looking ahead None and nothing.
     """
 
     place: Place
+    first: int
     frame: Frame
     links: Sequence[Sequence[Link]] | None
     near: dict[int, Frame]
@@ -86,14 +88,17 @@ class Planned:
 
 def planned(
     options: EncodeOptions,
-    frames: Iterable[Frame],
+    frames: Iterable[tuple[bool, Frame]],
     planes: Callable[[Frame], Planes],
     *,
     first: int = 0,
 ) -> Iterator[Planned]:
-    """Frames in coding order; frames: as they are shown from the start of a GOP, number `first`."""
-    bframes = options.bframes
-    for ways in sides(frames, gop=options.gop, bframes=bframes, first=first):
+    """Frames in coding order.
+
+    frames: as they are shown, from number `first` on, each with whether a GOP starts with it.
+    """
+    bframes, start = options.bframes, first
+    for ways in sides(frames, bframes=bframes, first=first):
         orders = [
             in_coding_order(_looked_ahead(options, side.items, planes), bframes=bframes)
             for side in ways
@@ -106,19 +111,23 @@ def planned(
             for side, (_, _, around) in zip(ways, starts, strict=True)
             for step, other in around.items()
         }
-        yield Planned(Place(ways[0].origin), frame, known or None, near)
+        done = 1
+        yield Planned(Place(ways[0].origin), start, frame, known or None, near)
         for side, order, (_, ahead, _) in zip(ways, orders, starts, strict=True):
             for place, (frame, links, near) in order:
                 passed = None
                 if place.later is None and place.earlier is not None and ahead is not None:
                     passed, ahead = ahead[: place.number - place.earlier], links
+                done += 1
                 yield Planned(
                     place.moved(side.origin, backward=side.backward),
+                    start,
                     frame,
                     None if links is None else [links],
                     near,
                     passed,
                 )
+        start += done
 
 
 def _looked_ahead(
@@ -145,7 +154,10 @@ def wanted_picture(
     qp: int,
     planes: Callable[[Frame], Planes],
 ) -> Planes:
-    """What is coded of an intra or P frame; near: those around it, as Planned has them."""
+    """What is coded of an intra or P frame.
+
+    place: counted from the start of its GOP; near: those around it, as Planned has them.
+    """
     if not near:
         return source
     if place.earlier is None:
@@ -165,4 +177,4 @@ def wanted_picture(
 
 def _cycled(options: EncodeOptions, place: Place) -> int:
     """What a P frame's place in the GOP adds to its QP in low delay."""
-    return options.qp_cycle[place.number % options.gop % len(options.qp_cycle)]
+    return options.qp_cycle[place.number % len(options.qp_cycle)]

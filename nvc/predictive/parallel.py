@@ -6,14 +6,15 @@ or on other machines. Frames are read only as tasks are drawn, which bounds the 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from nvc.bitstream.units import Unit
+from nvc.predictive.scene_cuts import cut_luma, gop_starts
 from nvc.schedule import Task, open_scheduler
 from nvc.video.frames import Frame, VideoInfo
 
@@ -35,7 +36,7 @@ def encode_gops(
     gpus = 1 if device.startswith("cuda") else 0
     tasks = (
         Task((options, planes, info, device, first), gpus=gpus)
-        for first, planes in _gops(frames, options.gop)
+        for first, planes in _gops(frames, options, info)
     )
     with open_scheduler(jobs=options.jobs, cluster=options.cluster) as scheduler:
         for _, (units, done) in scheduler.map(_encode_gop, tasks):
@@ -44,14 +45,18 @@ def encode_gops(
                 progress(done)
 
 
-def _gops(frames: Iterable[Frame], length: int) -> Iterator[tuple[int, Planes]]:
+def _gops(
+    frames: Iterable[Frame], options: EncodeOptions, info: VideoInfo
+) -> Iterator[tuple[int, Planes]]:
     """Number of the first frame and the planes of every GOP, on the CPU."""
-    numbered = enumerate(frames)
-    while gop := list(itertools.islice(numbered, length)):
-        yield (
-            gop[0][0],
-            [tuple(plane.cpu().numpy() for plane in frame.planes) for _, frame in gop],
-        )
+    first, gop = 0, []
+    for starts, frame in gop_starts(frames, gop=options.gop, luma=cut_luma(options, info)):
+        if starts and gop:
+            yield first, gop
+            first, gop = first + len(gop), []
+        gop.append(tuple(plane.cpu().numpy() for plane in frame.planes))
+    if gop:
+        yield first, gop
 
 
 def _encode_gop(
@@ -63,5 +68,6 @@ def _encode_gop(
     frames = (
         Frame(planes=tuple(torch.from_numpy(plane) for plane in parts), pts=0) for parts in planes
     )
+    options = replace(options, scenecut=False)  # it is one GOP
     units = list(encode_frames(options, frames, info, device=device, first=first))
     return units, first + len(planes)

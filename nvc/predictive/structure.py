@@ -74,20 +74,31 @@ def lead_of(frames: int, bframes: int) -> int:
 
 
 def sides(
-    items: Iterable[Item], *, gop: int, bframes: int, first: int = 0
+    items: Iterable[tuple[bool, Item]], *, bframes: int, first: int = 0
 ) -> Iterator[list[Side[Item]]]:
     """The one or two sides of every GOP, that before the intra frame first, to be used in turn.
 
-    items: in display order from the start of a GOP on; gop: frames from one GOP to the next; first:
-    number of the first item. Of a GOP of two sides 2 * MAX_LEAD + 1 items are read at once.
+    items: in display order, each with whether a GOP starts with it; first: number of the first
+    item. Of a GOP of two sides 2 * MAX_LEAD + 1 items are read at once.
     """
     rest = iter(items)
-    while begun := list(islice(rest, min(gop, 2 * MAX_LEAD + 1) if bframes else 1)):
+    upcoming = next(rest, None)
+
+    def group() -> Iterator[Item]:
+        nonlocal upcoming, first
+        while upcoming is not None:
+            yield upcoming[1]
+            first += 1
+            upcoming = next(rest, None)
+            if upcoming is not None and upcoming[0]:
+                return
+
+    while upcoming is not None:
+        start, gop = first, group()
+        begun = list(islice(gop, 2 * MAX_LEAD + 1 if bframes else 1))
         lead = lead_of(len(begun), bframes)
-        found = [Side(first + lead, True, iter(begun[lead::-1]))] if lead else []
-        after = chain(begun[lead:], islice(rest, gop - len(begun)))
-        yield [*found, Side(first + lead, False, after)]
-        first += gop
+        found = [Side(start + lead, True, iter(begun[lead::-1]))] if lead else []
+        yield [*found, Side(start + lead, False, chain(begun[lead:], gop))]
 
 
 def coding_order(frames: int, bframes: int, *, lead: int = 0) -> list[Place]:
