@@ -143,14 +143,14 @@ class PredictiveCodec:
             yield from encode_frames(options, frames, info, device=device, progress=progress)
             return
 
-        def work(items: Iterator[tuple[int, Frame]]) -> Iterator[Unit]:
-            for number, frame in items:
+        def work(items: Iterator[tuple[int, tuple[bool, Frame]]]) -> Iterator[Unit]:
+            for number, started in items:
                 rest = (following for _, following in items)
-                yield from encode_frames(options, chain((frame,), rest), info, first=number)
+                yield from encode_started(options, chain((started,), rest), info, first=number)
 
         gop = options.gop
         starting = gop_starts(frames, gop=gop, luma=cut_luma(options, info))
-        numbered = ((starts, (number, frame)) for number, (starts, frame) in enumerate(starting))
+        numbered = ((each[0], (number, each)) for number, each in enumerate(starting))
         units = side_by_side(numbered, work, lanes=lanes, ahead=gop, keeps=8 * gop)
         done = 0
         for unit in units:
@@ -236,6 +236,23 @@ def encode_frames(
 
     coder: what codes them, for another network than that of the options.
     """
+    starting = gop_starts(frames, gop=options.gop, luma=cut_luma(options, info))
+    return encode_started(
+        options, starting, info, device=device, first=first, progress=progress, coder=coder
+    )
+
+
+def encode_started(
+    options: EncodeOptions,
+    frames: Iterable[tuple[bool, Frame]],
+    info: VideoInfo,
+    *,
+    device: str = "cpu",
+    first: int = 0,
+    progress: Callable | None = None,
+    coder: FrameCoder | None = None,
+) -> Iterator[Unit]:
+    """encode_frames of frames that are known to start a GOP or not."""
     if coder is None:
         network, _ = shared_network(by_name(options.weights), device)
         coder = open_coder(network, (info.height, info.width), network_dtype(options.precision))
@@ -250,8 +267,7 @@ def encode_frames(
 
     last_reset = intra = first
     rounds = 1 if options.effort < 2 else 2
-    starting = gop_starts(frames, gop=options.gop, luma=cut_luma(options, info))
-    for done, step in enumerate(planned(options, starting, planes, first=first), start=1):
+    for done, step in enumerate(planned(options, frames, planes, first=first), start=1):
         place = step.place
         counted = place.moved(-step.first)
         if place.earlier is None:

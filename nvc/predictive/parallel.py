@@ -7,7 +7,6 @@ or on other machines. Frames are read only as tasks are drawn, which bounds the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,11 +62,11 @@ def _encode_gop(
     options: EncodeOptions, planes: Planes, info: VideoInfo, device: str, first: int
 ) -> tuple[list[Unit], int]:
     """Units of a GOP, and the frames of the video that are done with it."""
-    from nvc.predictive.codec import encode_frames
+    from nvc.predictive.codec import encode_started
 
     frames = (
-        Frame(planes=tuple(torch.from_numpy(plane) for plane in parts), pts=0) for parts in planes
+        (not number, Frame(planes=tuple(torch.from_numpy(plane) for plane in parts), pts=0))
+        for number, parts in enumerate(planes)
     )
-    options = replace(options, scenecut=False)  # it is one GOP
-    units = list(encode_frames(options, frames, info, device=device, first=first))
+    units = list(encode_started(options, frames, info, device=device, first=first))
     return units, first + len(planes)
