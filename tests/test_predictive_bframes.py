@@ -281,6 +281,21 @@ def test_weights_without_motion_are_coded_in_low_delay(weights: str, tmp_path: P
     assert len(decode(without(units, (2, 0), (3, 0)), replace(INFO, frame_count=5))) == 5
 
 
+def test_steady_gops_have_more_b_frames_unless_told(weights: str) -> None:
+    """A still picture and nothing else: 8 is intra, then 0 and 16; looking ahead finds out."""
+    info = replace(INFO, width=64, height=64, frame_count=17)
+    still = make_frames(info, 1) * 17
+
+    def anchors(**options) -> list[int]:
+        codec = PredictiveCodec(EncodeOptions(weights=weights, qp=20, gop=17, **options))
+        units = list(codec.encode(still, info))
+        assert len(decode(units, info)) == 17
+        return [number for number, kind in kinds(units).items() if kind != B]
+
+    assert anchors() == [8, 0, 16]
+    assert anchors(effort=0) == anchors(bframes=3) == [8, 4, 0, 12, 16]
+
+
 def test_b_frames_out_of_range_are_refused() -> None:
     with pytest.raises(UsageError, match="bframes is 2; allowed: 0, 1, 3, 7"):
         EncodeOptions(bframes=2)

@@ -11,6 +11,7 @@ from nvc.predictive.lookahead import (
     Link,
     composed,
     importance,
+    is_steady,
     link,
     linked,
     plan,
@@ -102,3 +103,23 @@ def test_motion_over_several_frames_follows_each_place() -> None:
     assert (found[2:4, 6:8] == [64, 128]).all()  # a cell is 64 quarter samples wide
     assert (found[2:4, 8:10] == [0, 128]).all()
     assert found.dtype == np.int32 and np.count_nonzero(found) == 3 * 4
+
+
+def test_noise_alone_is_steady_motion_and_change_are_not() -> None:
+    rng = np.random.default_rng(3)
+    coarse = torch.from_numpy(rng.uniform(40, 215, (1, 1, 20, 30)))
+    scene = torch.nn.functional.interpolate(coarse, scale_factor=8.0, mode="bicubic")[0, 0].numpy()
+
+    def noisy(picture: np.ndarray) -> np.ndarray:
+        return (picture + rng.normal(0, 3, picture.shape)).clip(0, 255).astype(np.uint8)
+
+    still = [noisy(scene[:96, :160]) for _ in range(32)]
+    other = rng.permutation(scene.ravel()).reshape(scene.shape)
+    turning = [noisy(scene + (other - scene) * n / 32)[:96, :160] for n in range(32)]
+    for frames, steady in (
+        (still, True),
+        (still[:17], True),
+        (still[:16], False),
+        (turning, False),
+    ):
+        assert is_steady(frames, lambda picture: picture) == steady

@@ -87,7 +87,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bframes",
         type=options.at_least(0),
         metavar="N",
-        help="frames between two that refer back only: 0 (low delay), 1, 3 (default) or 7 (dhvc)",
+        help="frames between two that refer one way only: 0 (low delay), 1, 3 or 7 (dhvc; default: "
+        "3, and 7 where frames far apart are alike)",
     )
     group.add_argument(
         "--no-scenecut",

@@ -49,19 +49,20 @@ class EncodeOptions:
     """Options of `nvc encode --codec dhvc`.
 
     At most one of qp (0 best .. 63), bitrate (bit/s), size (bytes of the coded video) and psnr (dB,
-    (6Y + U + V) / 8); without any, QP 32. gop: frames a GOP has, which holds one intra
-    frame; scenecut: whether it also ends where a scene does (nvc.predictive.scene_cuts). bframes:
-    between two anchors (intra or P); 0 is low delay, as which weights that send no motion are taken
-    anyway. reset: frames after which the statistics of anchors start anew, so that a lost unit
-    costs at most about that many frames of its layer; None: not before the next intra frame.
+    (6Y + U + V) / 8); without any, QP 32. gop: frames a GOP has, which holds one intra frame;
+    scenecut: whether it also ends where a scene does (nvc.predictive.scene_cuts). bframes: between
+    two anchors (intra or P); None: 3, and 7 where looking ahead finds that frames far apart are as
+    alike as those that follow each other; 0 is low delay, as which weights that send no motion are
+    taken anyway. reset: frames after which the statistics of anchors start anew, so that a lost
+    unit costs at most about that many frames of its layer; None: not before the next intra frame.
     intra_gain: QPs by which intra frames are finer, since others refer to them. qp_cycle: in low
     delay, added to the QP of P frames by their place in the GOP, over and over, so that now and
-    then one is finer for those after it. jobs: GOPs encoded side by side in processes, at
-    constant QP; cluster: where else they may run (nvc.schedule). effort: 0 looks no frame ahead, 1
-    looks ahead (nvc.predictive.lookahead) and takes from frames that others refer to what they do
-    not share with those (nvc.predictive.temporal_filter), 2 and 3 also code each frame at 3 or 5
-    QPs and take the cheapest in bits and errors, and search the motion of B frames twice. weights:
-    a shipped name or a .safetensors path.
+    then one is finer for those after it. jobs: GOPs encoded side by side in processes, at constant
+    QP; cluster: where else they may run (nvc.schedule). effort: 0 looks no frame ahead, 1 looks
+    ahead (nvc.predictive.lookahead) and takes from frames that others refer to what they do not
+    share with those (nvc.predictive.temporal_filter), 2 and 3 also code each frame at 3 or 5 QPs
+    and take the cheapest in bits and errors, and search the motion of B frames twice. weights: a
+    shipped name or a .safetensors path.
     """
 
     qp: int | None = None
@@ -69,7 +70,7 @@ class EncodeOptions:
     size: int | None = None
     psnr: float | None = None
     gop: int = 32
-    bframes: int = 3
+    bframes: int | None = None
     scenecut: bool = True
     reset: int | None = None
     intra_gain: int = 9
@@ -102,7 +103,7 @@ class EncodeOptions:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise UsageError(f"{name} is {value}; allowed: {low} to {high}")
-        if self.bframes not in BFRAMES:
+        if self.usual_bframes not in BFRAMES:
             allowed = ", ".join(map(str, BFRAMES))
             raise UsageError(f"bframes is {self.bframes}; allowed: {allowed}")
         network_dtype(self.precision)
@@ -110,6 +111,11 @@ class EncodeOptions:
             raise UsageError(f"qp_cycle is {self.qp_cycle}; allowed: QP differences, at least one")
         if self.side_by_side and targets not in ([], ["qp"]):
             raise UsageError(f"{targets[0]} with jobs or a cluster: these need a constant QP")
+
+    @property
+    def usual_bframes(self) -> int:
+        """B frames between two anchors, but in GOPs for which another number is chosen."""
+        return 3 if self.bframes is None else self.bframes
 
     @property
     def side_by_side(self) -> bool:
@@ -330,8 +336,8 @@ def _group(place: Place) -> int:
 
 def _control(options: EncodeOptions, info: VideoInfo) -> RateControl:
     window = max(options.gop, round(float(info.frame_rate)))
-    lead = lead_of(options.gop, options.bframes)
-    order = coding_order(options.gop, options.bframes, lead=lead)
+    lead = lead_of(options.gop, options.usual_bframes)
+    order = coding_order(options.gop, options.usual_bframes, lead=lead)
     groups = [_group(place) for place in order]
     if options.psnr is not None:
         return PsnrControl(options.psnr, window=window, groups=groups, frames=info.frame_count)

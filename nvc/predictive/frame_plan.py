@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from nvc.nn.blocks import COARSEST_QP, QP_COUNT
-from nvc.predictive.lookahead import Link, half_luma, linked, plan
+from nvc.predictive.lookahead import Link, half_luma, is_steady, linked, plan
 from nvc.predictive.network import Planes
 from nvc.predictive.structure import Place, in_coding_order, sides
 from nvc.predictive.temporal_filter import (
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # by depth; and the offset of nvc.predictive.lookahead there.
 ANCHOR_OFFSET, BLIND_ANCHOR_OFFSET, DEPTH_OFFSETS = -2, -4, (3, 7, 9)
 PLAN_OFFSET = 4.0
+STEADY_BFRAMES = 7  # where nothing else is asked for and frames far apart are alike
 # From QP 32 on a QP of an encode with B frames counts for more, 63 for this many more, so that the
 # smallest rates can be had.
 STRETCH, _MIDDLE = 12, 32
@@ -52,17 +53,17 @@ def decide(
     padded height and width. The QP may lie out of range; the worth is as in lookahead.plan, None
     where all places are worth the same.
     """
-    if options.bframes:
+    if options.usual_bframes:
         qp = stretched(qp)
     if place.later is not None:
         return qp + DEPTH_OFFSETS[place.depth - 1], None
     change, worth = 0.0, None
     if links is not None:
-        offset = {"offset": PLAN_OFFSET} if options.bframes else {}
+        offset = {"offset": PLAN_OFFSET} if options.usual_bframes else {}
         change, worth = plan(links, min(qp, COARSEST_QP), size, **offset)
     if place.earlier is None:
         qp -= options.intra_gain
-    elif options.bframes:
+    elif options.usual_bframes:
         qp += BLIND_ANCHOR_OFFSET if links is None else ANCHOR_OFFSET
     else:
         qp += _cycled(options, place)
@@ -97,10 +98,18 @@ def planned(
 
     frames: as they are shown, from number `first` on, each with whether a GOP starts with it.
     """
-    bframes, start = options.bframes, first
+
+    def choose(begun: Sequence[Frame]) -> int:
+        steady = is_steady(begun, lambda frame: half_luma(planes(frame)))
+        return STEADY_BFRAMES if steady else options.usual_bframes
+
+    # Without looking ahead nothing is known of a GOP.
+    chosen = options.bframes is not None or not options.effort
+    bframes = options.usual_bframes if chosen else choose
+    start = first
     for ways in sides(frames, bframes=bframes, first=first):
         orders = [
-            in_coding_order(_looked_ahead(options, side.items, planes), bframes=bframes)
+            in_coding_order(_looked_ahead(options, side.items, planes), bframes=side.bframes)
             for side in ways
         ]
         starts = [found for _, found in map(next, orders)]
@@ -162,7 +171,7 @@ def wanted_picture(
         return source
     if place.earlier is None:
         reach = INTRA_REACH
-    elif options.bframes:
+    elif options.usual_bframes:
         reach = ANCHOR_REACH
     elif _cycled(options, place) < 0:
         reach = CYCLE_REACH

@@ -39,6 +39,9 @@ AHEAD = 32  # frames
 STRENGTH, PLACE_STRENGTH, OFFSET = 0.7, 0.6, 12.0
 _MIDDLE = 32
 _MOTION_WEIGHT = 60.0
+# Settled on training clips (docs/predictive.md): the distortion at which shares are compared, in
+# squared samples, how far apart frames are, and by how much the shares may differ.
+_STEADY_AT, _FAR, _STEADY = 24 / 255**2, 8, 0.08
 _QPS_PER_HALVING = (QP_COUNT - 1) / math.log2(LAMBDA_FIRST / LAMBDA_LAST)
 
 Item = TypeVar("Item")
@@ -122,6 +125,25 @@ def linked(
 def _handed_out(waiting: deque[tuple[Item, Link | None]]) -> tuple[Item, list[Link]]:
     frame, _ = waiting.popleft()
     return frame, [joined for _, joined in waiting if joined is not None]
+
+
+def is_steady(frames: Sequence[Item], luma: Callable[[Item], NDArray[np.uint8]]) -> bool:
+    """Whether the first frames of a GOP serve one _FAR frames on as well as the next one, nearly.
+
+    So it is where what differs is noise, which does not grow with the distance. luma: as in linked.
+    """
+    shares = [
+        [
+            float((_STEADY_AT / (link(luma(frames[at + step]), before).error + _STEADY_AT)).mean())
+            for step in (1, _FAR)
+        ]
+        for at in range(0, len(frames) - _FAR, _FAR)
+        for before in (luma(frames[at]),)
+    ]
+    if len(shares) < 2:
+        return False
+    near, far = np.mean(shares, axis=0)
+    return bool(near - far < _STEADY)
 
 
 def composed(links: Sequence[Link], grid: tuple[int, int]) -> NDArray[np.int32]:

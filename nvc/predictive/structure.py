@@ -11,7 +11,7 @@ D. Marpe, T. Wiegand, ICME 2006); what is shown before its intra frame HEVC call
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Generic, TypeVar
@@ -60,12 +60,13 @@ class Place:
 class Side(Generic[Item]):
     """A GOP to one side of its intra frame: that frame's number, which side, its items from there.
 
-    The intra frame is the first item on either side.
+    The intra frame is the first item on either side. bframes: between two anchors.
     """
 
     origin: int
     backward: bool
     items: Iterator[Item]
+    bframes: int
 
 
 def lead_of(frames: int, bframes: int) -> int:
@@ -74,12 +75,16 @@ def lead_of(frames: int, bframes: int) -> int:
 
 
 def sides(
-    items: Iterable[tuple[bool, Item]], *, bframes: int, first: int = 0
+    items: Iterable[tuple[bool, Item]],
+    *,
+    bframes: int | Callable[[Sequence[Item]], int],
+    first: int = 0,
 ) -> Iterator[list[Side[Item]]]:
     """The one or two sides of every GOP, that before the intra frame first, to be used in turn.
 
-    items: in display order, each with whether a GOP starts with it; first: number of the first
-    item. Of a GOP of two sides 2 * MAX_LEAD + 1 items are read at once.
+    items: in display order, each with whether a GOP starts with it; bframes: between two anchors,
+    or what says so of the first 2 * MAX_LEAD + 1 items of a GOP, which are read at once but for no
+    B frames; first: number of the first item.
     """
     rest = iter(items)
     upcoming = next(rest, None)
@@ -96,9 +101,10 @@ def sides(
     while upcoming is not None:
         start, gop = first, group()
         begun = list(islice(gop, 2 * MAX_LEAD + 1 if bframes else 1))
-        lead = lead_of(len(begun), bframes)
-        found = [Side(start + lead, True, iter(begun[lead::-1]))] if lead else []
-        yield [*found, Side(start + lead, False, chain(begun[lead:], gop))]
+        chosen = bframes if isinstance(bframes, int) else bframes(begun)
+        lead = lead_of(len(begun), chosen)
+        found = [Side(start + lead, True, iter(begun[lead::-1]), chosen)] if lead else []
+        yield [*found, Side(start + lead, False, chain(begun[lead:], gop), chosen)]
 
 
 def coding_order(frames: int, bframes: int, *, lead: int = 0) -> list[Place]:
