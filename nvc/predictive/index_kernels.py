@@ -18,7 +18,7 @@ from nvc.predictive.scales import (
     magnitude_table,
 )
 
-MADE_WITH = "632d7707462fade7"  # see nvc.entropy.jit
+MADE_WITH = "9280d8b6752ae482"  # see nvc.entropy.jit
 _WEIGHT_BITS = WEIGHT_UNIT.bit_length() - 1  # shifts right round down, as the text says
 _INDEX_BITS = INDEX_SHIFT.bit_length() - 1
 CODES = magnitude_table().numpy().astype(np.uint8)  # of the magnitudes 0..255
