@@ -1,7 +1,6 @@
 """GOPs encoded side by side; the bytes are those of one process.
 
-A GOP starts with an intra frame and refers to nothing before it, so each is a task of its own, here
-or on other machines. Frames are read only as tasks are drawn, which bounds the memory.
+A GOP refers to nothing outside it, so each is a task of its own, here or on other machines. Frames are read only as tasks are drawn, which bounds the memory.
 """
 
 from __future__ import annotations
