@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Any
 
 import torch
 
@@ -229,23 +230,11 @@ def _frame_bytes(info: VideoInfo) -> int:
 
 
 def encode_frames(
-    options: EncodeOptions,
-    frames: Iterable[Frame],
-    info: VideoInfo,
-    *,
-    device: str = "cpu",
-    first: int = 0,
-    progress: Callable | None = None,
-    coder: FrameCoder | None = None,
+    options: EncodeOptions, frames: Iterable[Frame], info: VideoInfo, **given: Any
 ) -> Iterator[Unit]:
-    """FRAME units of consecutive frames, numbered from `first`, which starts a GOP.
-
-    coder: what codes them, for another network than that of the options.
-    """
+    """encode_started of frames of which the first starts a GOP; given: its keywords."""
     starting = gop_starts(frames, gop=options.gop, luma=cut_luma(options, info))
-    return encode_started(
-        options, starting, info, device=device, first=first, progress=progress, coder=coder
-    )
+    return encode_started(options, starting, info, **given)
 
 
 def encode_started(
@@ -258,7 +247,10 @@ def encode_started(
     progress: Callable | None = None,
     coder: FrameCoder | None = None,
 ) -> Iterator[Unit]:
-    """encode_frames of frames that are known to start a GOP or not."""
+    """FRAME units of frames numbered from `first`, each with whether it starts a GOP.
+
+    coder: what codes them, for another network than that of the options.
+    """
     if coder is None:
         network, _ = shared_network(by_name(options.weights), device)
         coder = open_coder(network, (info.height, info.width), network_dtype(options.precision))

@@ -1,6 +1,7 @@
 """GOPs encoded side by side; the bytes are those of one process.
 
-A GOP refers to nothing outside it, so each is a task of its own, here or on other machines. Frames are read only as tasks are drawn, which bounds the memory.
+A GOP refers to nothing outside it, so each is a task of its own, here or on other machines. Frames
+are read only as tasks are drawn, which bounds the memory.
 """
 
 from __future__ import annotations
