@@ -17,6 +17,7 @@ from clips import write_clip
 from predictive_weights import write_weights
 
 from nvc.cli import main
+from nvc.commands.bench import _codec_contender
 from nvc.commands.measure import measure_file
 from nvc.errors import InputError, NvcError, UsageError
 from nvc.evaluation import bench_point, vmaf
@@ -25,6 +26,7 @@ from nvc.evaluation.bench_plan import Clip, Contender, Point, anchor_contender, 
 from nvc.evaluation.bench_plan import plan as plan_points
 from nvc.evaluation.bench_recipe import Recipe, Sequence, check_file, find_files, read_recipe
 from nvc.evaluation.bench_store import opened_store, read_results
+from nvc.evaluation.machine import code_digest
 from nvc.evaluation.protocol import Protocol
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -399,3 +401,20 @@ def test_a_recipe_runs_with_its_own_protocol(tmp_path: Path, capsys) -> None:
 
 def test_an_empty_recipe_needs_no_codec() -> None:
     assert Recipe(dataset="x", patterns=("*",)).codecs == ("dhvc",)
+
+
+def test_a_point_of_another_encoder_is_another_point(tmp_path: Path, monkeypatch) -> None:
+    for name in ("predictive/coder.py", "evaluation/table.py", "commands/bench.py"):
+        path = tmp_path / name
+        path.parent.mkdir()
+        path.write_text("one")
+    monkeypatch.setattr("nvc.evaluation.machine.nvc.__file__", str(tmp_path / "__init__.py"))
+    digest = code_digest.__wrapped__
+    before = digest()
+    (tmp_path / "evaluation/table.py").write_text("two")
+    (tmp_path / "commands/bench.py").write_text("two")
+    assert digest() == before
+    (tmp_path / "predictive/coder.py").write_text("two")
+    assert digest() != before
+    monkeypatch.undo()
+    assert f"code {code_digest()}, weights " in _codec_contender("dhvc", {}, ()).fingerprint

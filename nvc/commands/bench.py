@@ -238,6 +238,7 @@ def _codec_contender(
 ) -> Contender:
     """A codec from ``name`` or ``name:option=value:option=value``."""
     from nvc.evaluation.bench_plan import Contender, ladder
+    from nvc.evaluation.machine import code_digest
     from nvc.version import __version__
 
     name, *parts = text.split(":")
@@ -254,7 +255,7 @@ def _codec_contender(
         item.name: item.default for item in fields(getattr(importlib.import_module(module), config))
     }
     kind = "qp" if "qp" in entry.rates else "bpp"
-    fingerprint = f"nvc {__version__}"
+    fingerprint = f"nvc {__version__}, code {code_digest()}"
     if "weights" in known:
         from nvc.weights import by_name, hash_of
 
