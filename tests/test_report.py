@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -125,6 +126,19 @@ def test_what_cannot_be_compared_has_no_figure() -> None:
     assert "rise strictly" in falling.why
     little = delta(anchor, curve((0.3, 35), (0.9, 45)))
     assert little.rate_overlap == pytest.approx(1 / 6)
+
+
+def test_deltas_over_ms_ssim_are_over_decibels() -> None:
+    rows = [
+        row(label, "one", number, rate * 2**number, 30, ms_ssim=1 - 0.1 * 0.5**number)
+        for label, rate in (("x264-medium", 0.1), ("dhvc", 0.05))
+        for number in range(4)
+    ]
+    (group,) = grouped(rows)
+    found = bd_table(group, "x264-medium", "ms_ssim").deltas["dhvc"]["one"]
+    # Half the rate; and at equal rate half the distance from 1.
+    assert found.rate == pytest.approx(-50)
+    assert found.quality == pytest.approx(10 * math.log10(2))
 
 
 def test_protocols_and_weights_are_never_mixed() -> None:

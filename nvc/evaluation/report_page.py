@@ -195,8 +195,9 @@ def _bd_tables(part: GroupPart) -> list[str]:
 
 def _bd_table(table: BdTable) -> list[str]:
     name, unit = METRICS[table.metric]
+    if table.metric.endswith("ms_ssim"):
+        unit = "dB"  # -10 log10(1 - m)
     labels = list(table.deltas)
-    digits = 4 if table.metric == "ms_ssim" else 2
     of = name.split(" (")[0]
     lines = [
         f"<h3>Against {_text(table.anchor)}, {_text(name)}</h3>",
@@ -208,7 +209,7 @@ def _bd_table(table: BdTable) -> list[str]:
     lines += [f"<th class=first>BD-rate %</th><th>BD {_text(unit or of)}</th>" for _ in labels]
     lines.append("</tr></thead><tbody>")
     for sequence in table.sequences:
-        cells = [_bd_cells(table.deltas[label].get(sequence), digits) for label in labels]
+        cells = [_bd_cells(table.deltas[label].get(sequence)) for label in labels]
         lines.append(f"<tr><td>{_text(sequence)}</td>{''.join(cells)}</tr>")
     if len(table.sequences) > 1:
         lines.append("<tr class=mean><td>mean</td>")
@@ -216,7 +217,7 @@ def _bd_table(table: BdTable) -> list[str]:
             rate, gain, rates, gains = table.means[label]
             total = len(table.sequences)
             lines.append(_cell(signed(rate, 1), rate, -1, few=_few(rates, total)))
-            lines.append(_cell(signed(gain, digits), gain, 1, few=_few(gains, total)))
+            lines.append(_cell(signed(gain, 2), gain, 1, few=_few(gains, total)))
         lines.append("</tr>")
     return [*lines, "</tbody></table></div>"]
 
@@ -225,11 +226,11 @@ def _few(count: int, total: int) -> str:
     return f" ({count} of {total})" if 0 < count < total else ""
 
 
-def _bd_cells(entry: Delta | None, digits: int) -> str:
+def _bd_cells(entry: Delta | None) -> str:
     if entry is None:
         return "<td class=none>-</td><td class=none>-</td>"
     rate = _cell(signed(entry.rate, 1), entry.rate, -1, entry.rate_overlap, entry.why)
-    gain = _cell(signed(entry.quality, digits), entry.quality, 1, entry.quality_overlap, entry.why)
+    gain = _cell(signed(entry.quality, 2), entry.quality, 1, entry.quality_overlap, entry.why)
     return rate + gain
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nvc.errors import UsageError
@@ -74,6 +74,17 @@ class BdTable:
     means: dict[str, tuple[float | None, float | None, int, int]]
 
 
+def _in_decibels(curve: Curve, metric: str) -> Curve:
+    """MS-SSIM m as -10 log10(1 - m), as it is usually compared: near 1 little is much."""
+    if not metric.endswith("ms_ssim"):
+        return curve
+    points = tuple(
+        replace(point, quality=-10 * math.log10(max(1 - point.quality, 1e-9)))
+        for point in curve.points
+    )
+    return replace(curve, points=points)
+
+
 def bd_table(group: Group, anchor: str, metric: str) -> BdTable:
     """The table against ``anchor``. Raises UsageError when it is not among the results."""
     if anchor not in group.labels:
@@ -85,9 +96,13 @@ def bd_table(group: Group, anchor: str, metric: str) -> BdTable:
             continue
         found = {}
         for sequence in group.sequences:
-            curves = [group.curve(name, sequence, metric) for name in (anchor, label)]
-            if curves[0] is not None and curves[1] is not None:
-                found[sequence] = delta(curves[0], curves[1])
+            curves = [
+                curve
+                for name in (anchor, label)
+                if (curve := group.curve(name, sequence, metric)) is not None
+            ]
+            if len(curves) == 2:
+                found[sequence] = delta(*(_in_decibels(curve, metric) for curve in curves))
         if not found:
             continue
         deltas[label] = found
