@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nvc.evaluation.report_curves import METRICS, Group
-from nvc.evaluation.report_tables import LITTLE_OVERLAP, BdTable, Delta, signed
+from nvc.evaluation.report_tables import LITTLE_OVERLAP, BdTable, Delta, delta_unit, signed
 
 _STYLE = """
 :root{--ink:#1d2127;--soft:#5d6673;--line:#dde1e6;--wash:#f6f7f9;--good:#1a7f4b;--bad:#b3261e}
@@ -194,9 +194,7 @@ def _bd_tables(part: GroupPart) -> list[str]:
 
 
 def _bd_table(table: BdTable) -> list[str]:
-    name, unit = METRICS[table.metric]
-    if table.metric.endswith("ms_ssim"):
-        unit = "dB"  # -10 log10(1 - m)
+    name, unit = METRICS[table.metric][0], delta_unit(table.metric)
     labels = list(table.deltas)
     of = name.split(" (")[0]
     lines = [

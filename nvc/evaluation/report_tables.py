@@ -10,7 +10,7 @@ from typing import Any
 from nvc.errors import UsageError
 from nvc.evaluation.bdrate import bd_psnr, bd_rate
 from nvc.evaluation.frame_types import KINDS
-from nvc.evaluation.report_curves import Curve, Group, rate_and_quality
+from nvc.evaluation.report_curves import METRICS, Curve, Group, rate_and_quality
 
 #: Below this share of the narrower curve's range, a delta says little; tables mark it.
 LITTLE_OVERLAP = 0.5
@@ -74,9 +74,19 @@ class BdTable:
     means: dict[str, tuple[float | None, float | None, int, int]]
 
 
-def _in_decibels(curve: Curve, metric: str) -> Curve:
-    """MS-SSIM m as -10 log10(1 - m), as it is usually compared: near 1 little is much."""
-    if not metric.endswith("ms_ssim"):
+def delta_unit(metric: str) -> str:
+    """What deltas over a measure are in; empty where it has no unit."""
+    return "dB" if _is_similarity(metric) else METRICS[metric][1]
+
+
+def _is_similarity(metric: str) -> bool:
+    """Whether it is MS-SSIM m, compared as -10 log10(1 - m) as is usual: near 1 little is much."""
+    return metric.endswith("ms_ssim")
+
+
+def _compared(curve: Curve, metric: str) -> Curve:
+    """The curve in the unit of deltas."""
+    if not _is_similarity(metric):
         return curve
     points = tuple(
         replace(point, quality=-10 * math.log10(max(1 - point.quality, 1e-9)))
@@ -102,7 +112,7 @@ def bd_table(group: Group, anchor: str, metric: str) -> BdTable:
                 if (curve := group.curve(name, sequence, metric)) is not None
             ]
             if len(curves) == 2:
-                found[sequence] = delta(*(_in_decibels(curve, metric) for curve in curves))
+                found[sequence] = delta(*(_compared(curve, metric) for curve in curves))
         if not found:
             continue
         deltas[label] = found
