@@ -49,7 +49,7 @@ def write_weights(folder: Path, reference: ReferenceForm = "sent", *, seed: int 
 
 
 def symbol_digests(weights: Path, units: list[Unit], info: VideoInfo) -> list[str]:
-    """SHA-256 of the magnitudes of all symbols of every frame, as a decoder reads them."""
+    """SHA-256 of every frame: the magnitudes of its symbols, and its tuning, as they are read."""
     coder = FrameCoder(load_network(weights), (info.height, info.width))
     decoder = SequenceDecoder(coder)
     frames: dict[int, dict[int, bytes]] = {}
@@ -62,5 +62,6 @@ def symbol_digests(weights: Path, units: list[Unit], info: VideoInfo) -> list[st
         state = hashlib.sha256()
         for codes in decoder.memory.codes:
             state.update(codes.to(torch.uint8).numpy().tobytes())
+        state.update(str(decoder.memory.tuning).encode())
         digests.append(state.hexdigest()[:16])
     return digests

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from predictive_weights import tiny_network, write_weights
 from nvc.cli import main
 from nvc.commands.export import KINDS
 from nvc.predictive import frame_coder, synthesis
-from nvc.predictive.frame_coder import FrameCoder
+from nvc.predictive.filter_tuning import STEP
+from nvc.predictive.frame_coder import CodedFrame, FrameCoder
 from nvc.predictive.network import KIND_BI, KIND_INTER, KIND_INTRA, Memory, Second
 from nvc.predictive.planes_io import to_planes
 from nvc.predictive.synthesis import GRAPHS, SynthesisGraph, example, onnx_bytes
@@ -40,12 +42,14 @@ def test_the_graph_makes_the_decoders_pictures(monkeypatch: pytest.MonkeyPatch) 
         return residual, k
 
     monkeypatch.setattr(frame_coder.LayerCoder, "decode", recorded)
+
+    def decoded(coded: CodedFrame, qp: int, kind: int, **given: Any) -> Memory:
+        return coder.decode(coded.layers, qp, kind, tuning=coded.tuning, **given).memory
+
     intra = coder.encode(first, 12, KIND_INTRA)
     inter = coder.encode(second, 15, KIND_INTER, memory=intra.memory, vectors=vectors)
-    expected = [coder.decode(intra.layers, 12, KIND_INTRA).memory]
-    expected.append(
-        coder.decode(inter.layers, 15, KIND_INTER, memory=expected[0], vectors=vectors).memory
-    )
+    expected = [decoded(intra, 12, KIND_INTRA)]
+    expected.append(decoded(inter, 15, KIND_INTER, memory=expected[0], vectors=vectors))
 
     share = torch.randint(0, 3, (1, 1, coder.size[0] // 16, coder.size[1] // 16)) / 2
 
@@ -56,16 +60,22 @@ def test_the_graph_makes_the_decoders_pictures(monkeypatch: pytest.MonkeyPatch) 
     for kind, qp in ((KIND_BI, 18), (KIND_INTER, 21)):
         coded = coder.encode(between, qp, kind, **both([intra.memory, inter.memory], qp == 18))
         given = both(expected[:2], qp == 18)
-        expected.append(coder.decode(coded.layers, qp, kind, **given).memory)
+        expected.append(decoded(coded, qp, kind, **given))
     assert len(symbols) == 8 and all(k.any() for k in symbols)
+    tunings = []
+    for memory in expected:
+        assert memory.tuning is not None and any(map(any, memory.tuning))
+        tunings.append(STEP * torch.tensor([sum(memory.tuning, ())], dtype=torch.float32))
 
     qps = [torch.tensor([qp]) for qp in (12, 15, 18, 21)]
-    left = [SynthesisGraph(network, "intra")(qps[0], *symbols[:2])]
+    left = [SynthesisGraph(network, "intra")(qps[0], *symbols[:2], tunings[0])]
     moved = (vectors.float(), *left[0])
-    left.append(SynthesisGraph(network, "inter")(qps[1], qps[0], *symbols[2:4], *moved))
+    left.append(SynthesisGraph(network, "inter")(qps[1], qps[0], *symbols[2:4], *moved, tunings[1]))
     moved += (-vectors.float(), *left[1], share)
-    left.append(SynthesisGraph(network, "bi")(qps[2], qps[0], qps[1], *symbols[4:6], *moved))
-    left.append(SynthesisGraph(network, "inter2")(qps[3], qps[0], *symbols[6:], *moved))
+    moved = (*symbols[4:6], *moved, tunings[2], *symbols[6:], *moved, tunings[3])
+    half = len(moved) // 2
+    left.append(SynthesisGraph(network, "bi")(qps[2], qps[0], qps[1], *moved[:half]))
+    left.append(SynthesisGraph(network, "inter2")(qps[3], qps[0], *moved[half:]))
     for mine, memory in zip(left, expected, strict=True):
         flat = [plane for planes in memory.pictures for plane in planes]
         for a, b in zip(mine, flat, strict=True):

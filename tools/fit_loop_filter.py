@@ -1,10 +1,12 @@
 """Fit the loop filter of a network to what it makes of clips.
 
   python tools/fit_loop_filter.py WEIGHTS.safetensors CLIP... --out FILTERED.safetensors
+  python tools/fit_loop_filter.py WEIGHTS.safetensors CLIP... --ways --out TUNABLE.safetensors
 
 Every clip is encoded at the middle of its picture and once more at half the size, by --jobs
 processes. Pictures that others refer to change with the filter, so it is fitted --rounds times,
-what was collected before counting half as much each time.
+what was collected before counting half as much each time. --ways leaves the tables as they are and
+finds the ways along which a frame moves them (nvc.predictive.filter_tuning).
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from nvc.nn.planes import shrink_planes
 from nvc.predictive.checkpoint import load_network, save_network
 from nvc.predictive.counting import Clip
 from nvc.predictive.filter_fit import QPS, FilterFit, unfiltered, with_filter
+from nvc.predictive.way_fit import WayFit
 from nvc.weights import by_name
 
 
@@ -60,6 +63,24 @@ def collect(
     return fit
 
 
+def collect_ways(
+    paths: list[Path], weights: Path, frames: int, crop: tuple[int, int], qps: tuple[int, ...]
+) -> WayFit:
+    """What single frames of some clips would change of the tables."""
+    torch.set_num_threads(1)
+    network = with_filter(load_network(weights)).to(memory_format=torch.channels_last)
+    assert network.filter is not None
+    fit = WayFit()
+    for number, path in enumerate(paths):
+        for size, clip in enumerate(clips_of(path, frames, crop)):
+            found = unfiltered(network, [clip], qps[(number + size) % 2 :: 2])
+            for made, source, *told in found:
+                plain = network.filter(made, *(torch.tensor([value]) for value in told))
+                fit.add(made, plain, source)
+        print(path.name, file=sys.stderr, flush=True)
+    return fit
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 when OUT was written, 1 for bad weights or clips, 2 for bad options."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -67,6 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("clips", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ways", action="store_true", help="fit these and not the tables")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--frames", type=int, default=17, help="of each clip (default 17)")
     parser.add_argument("--crop", type=numbers("x", 2), default="192x320", help="HxW")
@@ -83,18 +105,27 @@ def main(arguments: list[str] | None = None) -> int:
                 args.jobs, mp_context=multiprocessing.get_context("spawn")
             ) as processes,
         ):
-            fit = FilterFit()
-            for number in range(args.rounds):
+            assert network.filter is not None
+            fit, ways = FilterFit(), WayFit()
+            for number in range(1 if args.ways else args.rounds):
                 path = Path(folder) / f"{number}.safetensors"
                 save_network(network, path)
-                work = partial(
-                    collect, weights=path, frames=args.frames, crop=args.crop, qps=args.qps
-                )
+                given = {
+                    "weights": path, "frames": args.frames, "crop": args.crop, "qps": args.qps
+                }  # fmt: skip
+                if args.ways:
+                    for found in processes.map(partial(collect_ways, **given), parts):
+                        ways.take(found)
+                    ways.give(network.filter)
+                    continue
                 fit.fade(0.5)
-                for found in processes.map(work, parts):
-                    fit.take(found)
-                assert network.filter is not None
-                network.filter.load_state_dict(fit.tables().state_dict())
+                for tables in processes.map(partial(collect, **given), parts):
+                    fit.take(tables)
+                fitted = fit.tables().state_dict()
+                network.filter.load_state_dict(
+                    {name: table for name, table in fitted.items() if not name.endswith("_ways")},
+                    strict=False,
+                )
         save_network(network, args.out)
     except (NvcError, OSError) as error:
         print(f"fit_loop_filter: error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -47,8 +47,8 @@ def load_network(path: Path) -> PredictiveNetwork:
         raise InputError(f"{path}: {broken[0]} holds numbers that are not finite")
     network = PredictiveNetwork(config)
     for name, value in network.state_dict().items():
-        if name.endswith("contexts.codes"):
-            state.setdefault(name, value)  # weights from before they were counted
+        if name.endswith(("contexts.codes", "_ways")):
+            state.setdefault(name, value)  # weights from before there were such
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

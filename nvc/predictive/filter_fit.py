@@ -166,9 +166,22 @@ class _Recorder:
         self.inner = inner
         self.given: tuple[Planes, int, int] | None = None
 
-    def __call__(self, planes: Planes, qp: Tensor, form: Tensor) -> Planes:
-        self.given = (planes, int(qp), int(form))
-        return self.inner(planes, qp, form)
+    @property
+    def ways(self) -> tuple[Tensor, ...]:
+        return self.inner.ways
+
+    def __call__(
+        self,
+        planes: Planes,
+        qp: Tensor,
+        form: Tensor,
+        moves: Sequence[Tensor] | None = None,
+        *,
+        fitted: bool = True,
+    ) -> Planes:
+        if fitted:
+            self.given = (planes, int(qp), int(form))
+        return self.inner(planes, qp, form, moves, fitted=fitted)
 
 
 def with_filter(network: PredictiveNetwork) -> PredictiveNetwork:

@@ -20,7 +20,7 @@ from nvc.predictive.loop_filter import (
     PlaneShape,
 )
 
-MADE_WITH = "f3cc2bfb58ea9641"  # see nvc.entropy.jit
+MADE_WITH = "49d043deb6f6a43f"  # see nvc.entropy.jit
 _LEVELS = np.float32(LEVELS)
 _FLOOR, _RATIO = np.float32(ACTIVITY_FLOOR), np.float32(RATIO_FLOOR)
 _COLUMNS = 128  # of a strip

@@ -27,10 +27,20 @@ from nvc.entropy.checksum import START, crc16
 from nvc.errors import StreamError
 from nvc.nn.planes import enlarge_planes, pack_planes, shrink_planes
 from nvc.predictive.contexts import ContextCounts
+from nvc.predictive.filter_tuning import (
+    Tuning,
+    choose_tuning,
+    decode_tuning,
+    encode_tuning,
+    moves_of,
+    untuned,
+)
 from nvc.predictive.level import History, Level, Prediction, qp_lambda
+from nvc.predictive.loop_filter import WAYS
 from nvc.predictive.network import Memory, Planes, PredictiveNetwork, Second, frame_form
 from nvc.predictive.rounding import FORM_PRICES, PRICES
 from nvc.predictive.scales import (
+    KIND_BI,
     checkerboard,
     first_half_codes,
     magnitude_code,
@@ -46,6 +56,7 @@ class CodedFrame:
     layers: list[bytes | None]
     picture: Planes
     memory: Memory
+    tuning: bytes | None = None
 
 
 @dataclass
@@ -110,10 +121,33 @@ class FrameCoder:
             payloads.append(payload)
             return residual, k
 
+        expected, found = self._expected_tuning(kind, memory, second), None
+
+        def tune(made: Planes, plain: Callable[[], Planes]) -> list[Tensor] | None:
+            nonlocal found
+            assert self.network.filter is not None
+            found = choose_tuning(
+                self.network.filter.ways, made, plain(), source, expected,
+                shown=self.shown, price=float(qp_lambda(qps)),
+            )  # fmt: skip
+            return moves_of(found)
+
         _, after = self.network.run(
-            qps, kinds, self.size, code, memory=memory, vectors=vectors, second=second
+            qps, kinds, self.size, code, memory=memory, vectors=vectors, second=second, tuner=tune
         )
-        return CodedFrame(payloads, after.pictures[-1], after)
+        after.tuning, after.between = found, kind == KIND_BI
+        tuning = None
+        if found is not None and found != expected:
+            tuning = encode_tuning(found, expected)
+        return CodedFrame(payloads, after.pictures[-1], after, tuning)
+
+    def _expected_tuning(self, kind: int, memory: Memory | None, second: Second | None) -> Tuning:
+        """How the loop filter of a frame is tuned that sends nothing: as of a frame like it."""
+        between = kind == KIND_BI
+        for near in (memory, None if second is None else second.memory):
+            if near is not None and near.tuning is not None and near.between == between:
+                return near.tuning
+        return untuned(WAYS)
 
     @torch.inference_mode()
     def decode(
@@ -126,12 +160,19 @@ class FrameCoder:
         vectors: Tensor | None = None,
         second: Second | None = None,
         layers: int | None = None,
+        tuning: bytes | None = None,
     ) -> DecodedFrame:
         """Decode a frame from the payloads of its layers; None where one is lost.
+
+        tuning: of the loop filter, None where that is as expected. Raises StreamError where it is
+        damaged.
 
         A layer that is lost, or whose payload disagrees with its checksum, counts as k = 0.
         """
         qps, kinds = self._scalars(qp, kind)
+        levels = self._expected_tuning(kind, memory, second)
+        if tuning is not None:
+            levels = decode_tuning(tuning, levels)
         used: list[bool] = []
 
         def code(number: int, given: Prediction, history: History) -> tuple[Tensor, Tensor]:
@@ -156,7 +197,9 @@ class FrameCoder:
             vectors=vectors,
             second=second,
             layers=layers,
+            tuner=lambda made, plain: moves_of(levels),
         )
+        after.tuning, after.between = levels, kind == KIND_BI
         shown = after.pictures[-1]
         shrink = self.network.config.levels[len(pictures) - 1].shrink
         if shrink > 1:

@@ -18,13 +18,14 @@ from nvc.nn.blocks import COARSEST_QP, FINEST_QP
 from nvc.predictive.network import KIND_BI, KIND_INTER, KIND_INTRA, KIND_RESET
 
 PACK_BELOW = 600  # bytes of all layers under which a frame is one unit
-MAX_LAYERS = 5
+MAX_LAYERS = 4
 MAX_DISTANCE = 63  # of a P frame to its reference, if that is shown before it
 MAX_OLDER_DISTANCE = 255  # of a P frame to its second reference
 MAX_PAIR_DISTANCE = 16  # of a B frame to each of its two
 _KINDS = (KIND_INTER, KIND_INTRA, KIND_RESET, KIND_BI)  # by bits 6 and 7 of the first byte
 _QP_MASK = 63
 # In the second byte, over the bits of the layers.
+_TUNED = 16  # the loop filter
 _BEYOND = 32  # the QP is not 0 to 63
 _SHARES = 64
 _PACKED = 128
@@ -51,6 +52,7 @@ class ReceivedFrame:
     references: tuple[int, ...] = ()
     shares: bytes | None = None
     fields: tuple[bytes, ...] = ()
+    tuning: bytes | None = None
     symbols: dict[int, bytes] = field(default_factory=dict)
 
 
@@ -62,6 +64,7 @@ def pack_frame(
     distances: Sequence[int] = (),
     shares: bytes | None = None,
     fields: Sequence[bytes] = (),
+    tuning: bytes | None = None,
     pack: bool = True,
 ) -> list[bytes | None]:
     """Payloads of the units of a frame by layer, None where none is written.
@@ -85,6 +88,9 @@ def pack_frame(
         nearer, *older = map(abs, distances)
         flags = (_LATER if distances[0] > 0 else 0) | (_OLDER if older else 0)
         motion = bytes([nearer | flags, *older]) + motion
+    if tuning is not None:
+        there |= _TUNED
+        motion += pack_varint(len(tuning)) + tuning
     parts = [payload for payload in layers if payload]
     if pack and sum(map(len, parts)) < PACK_BELOW:
         sized = [pack_varint(len(part)) + part for part in parts[:-1]]
@@ -126,6 +132,9 @@ def read_frame(number: int, parts: dict[int, bytes], *, sends: bool) -> Received
         for _ in references if sends else ():
             part, start = _sized(base, start, "a motion field")
             fields.append(part)
+        tuning = None
+        if base[1] & _TUNED:
+            tuning, start = _sized(base, start, "the tuning of the loop filter")
         symbols = _symbols(base, start)
     except StreamError as error:
         raise StreamError(f"frame {number}: {error}") from error
@@ -142,6 +151,7 @@ def read_frame(number: int, parts: dict[int, bytes], *, sends: bool) -> Received
         references=references,
         shares=shares,
         fields=tuple(fields),
+        tuning=tuning,
         symbols=symbols,
     )
 

@@ -9,6 +9,7 @@ read rounded numbers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,6 +24,7 @@ from nvc.nn.fused import FusedStack, as_array
 from nvc.nn.planes import CHROMA_GAIN, LUMA_GAIN, PACKED_CHANNELS
 from nvc.predictive import index_kernels, plane_kernels
 from nvc.predictive.filter_kernels import filter_plane
+from nvc.predictive.filter_tuning import Tuner, tuned
 from nvc.predictive.integer_scales import CODE_OFFSET, IntegerScales
 from nvc.predictive.level import History, Level
 from nvc.predictive.loop_filter import SHAPES, LoopFilter
@@ -275,9 +277,17 @@ class RowFilter:
     def __init__(self, module: LoopFilter) -> None:
         self.module = module
 
-    def __call__(self, planes: Planes, qp: Tensor, form: Tensor) -> Planes:
+    @property
+    def ways(self) -> tuple[Tensor, ...]:
+        """LoopFilter.ways."""
+        return self.module.ways
+
+    def __call__(
+        self, planes: Planes, qp: Tensor, form: Tensor, moves: Sequence[Tensor] | None = None,
+        *, fitted: bool = True,
+    ) -> Planes:  # fmt: skip
         """LoopFilter.forward."""
-        tables = self.module.tables(qp, form)
+        tables = self.module.tables(qp, form, moves, fitted=fitted)
         made = []
         for plane, table, shape in zip(arrays(planes), tables, SHAPES, strict=True):
             out = filter_plane(plane, table[0].contiguous().numpy(), shape)
@@ -305,7 +315,7 @@ class RowNetwork:
     def run(
         self, qp: Tensor, kind: Tensor, size: tuple[int, int], code: Coder, *,
         memory: Memory | None = None, vectors: Tensor | None = None,
-        second: Second | None = None, layers: int | None = None,
+        second: Second | None = None, layers: int | None = None, tuner: Tuner | None = None,
     ) -> tuple[list[Planes], Memory]:  # fmt: skip
         """PredictiveNetwork.run of one frame; pictures are planes."""
         form = frame_form(kind)
@@ -335,8 +345,8 @@ class RowNetwork:
             history = self._history(number, grid, read, codes, kind, qp, past_qp)
             residual, k = code(number, given, history)  # type: ignore[arg-type]
             planes, features = level.synthesise(given, residual, qp, form)
-            if number == len(self.levels) - 1 and self.filter is not None and told is None:
-                planes = self.filter(planes, qp, form)
+            if number == len(self.levels) - 1 and self.filter is not None:
+                planes = tuned(self.filter, planes, qp, form, tuner, fitted=told is None)
             codes, averages = (torch.empty(k.shape, dtype=torch.uint8) for _ in range(2))
             index_kernels.remember(
                 k[0].flatten(1).numpy(), history.average[0].flatten(1).numpy(), goes_on,

@@ -8,12 +8,13 @@ Here every sample x of a plane becomes
 with a and b the two samples of a tap, opposite each other, differences clipped to a threshold. The
 coefficients c are those of the 4x4 block that holds x: a mean of rows of a table, by how much goes
 on around the block (mean second differences, in powers of two) and in which direction (rows against
-columns, one diagonal against the other). So nothing is sent and the filter is continuous: a small
+columns, one diagonal against the other). So no class is sent and the filter is continuous: a small
 difference in the picture makes a small one in what is filtered. The form is that of the adaptive
 loop filter of VVC (Karczewicz et al., TCSVT 31-10, 2021), whose classes are hard and whose
 coefficients are sent; the tables here are fitted by least squares (nvc.predictive.filter_fit), one
-for every knot of the QP, for intra frames and for P frames. B frames are left as they are: made of
-filtered pictures, they have nothing left that a filter finds (docs/predictive.md).
+for every knot of the QP, for intra frames and for P frames. B frames have none: made of filtered
+pictures, they have nothing left that a table for all clips finds (docs/predictive.md). Every frame
+may move its tables, those of B frames from zeros, as nvc.predictive.filter_tuning sends it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 
 from nvc.nn.blocks import KNOT_COUNT, qp_rows
 
-FILTERED_FORMS = 2  # the first of FRAME_FORMS
+FILTERED_FORMS = 2  # the first of FRAME_FORMS, for which tables are fitted
 LEVELS = 255.0  # thresholds and activity are in 8-bit levels, samples in [0, 1]
 BLOCK = 4  # samples on a side that share coefficients
 DIRECTIONS = (-1.2, 0.0, 1.2)  # knots of both ratios of second differences, in powers of two
@@ -72,6 +73,7 @@ class PlaneShape:
 LUMA = PlaneShape(radius=3, thresholds=(3.0, 10.0), activity=(-2.0, 0.0, 1.5, 3.0, 4.5))
 CHROMA = PlaneShape(radius=2, thresholds=(2.0, 6.0), activity=(-2.5, -0.5, 1.0, 2.5))
 SHAPES = (LUMA, CHROMA, CHROMA)  # of Y, U, V
+WAYS = tuple(shape.coefficients for shape in SHAPES)  # that a frame moves its tables along
 
 
 def _kernels(radius: int, middle: float, *ends: Iterable[tuple[int, int]], end: float) -> Tensor:
@@ -103,28 +105,69 @@ class LoopFilter(nn.Module):
     """Tables of all three planes; begins as a filter that changes nothing.
 
     Tables are buffers, as they are fitted and not trained: (FILTERED_FORMS, KNOT_COUNT, classes,
-    coefficients).
+    coefficients); beside each the ways that it is moved along, all classes alike (coefficients,
+    coefficients), those first that matter most (nvc.predictive.way_fit).
     """
 
     y: Tensor
     u: Tensor
     v: Tensor
+    y_ways: Tensor
+    u_ways: Tensor
+    v_ways: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        for name, shape in zip("yuv", SHAPES, strict=True):
+        for name, shape, count in zip("yuv", SHAPES, WAYS, strict=True):
             table = torch.zeros(FILTERED_FORMS, KNOT_COUNT, shape.classes, shape.coefficients)
             self.register_buffer(name, table)
+            self.register_buffer(f"{name}_ways", torch.zeros(count, shape.coefficients))
 
-    def tables(self, qp: Tensor, form: Tensor) -> list[Tensor]:
-        """Of each plane the table at this QP and form (B,), (B, classes, coefficients)."""
-        return [qp_rows(table, qp, form) for table in (self.y, self.u, self.v)]
+    @property
+    def ways(self) -> tuple[Tensor, ...]:
+        """Of each plane the directions that tables are moved along, (count, coefficients)."""
+        return self.y_ways, self.u_ways, self.v_ways
 
-    def forward(self, planes: Sequence[Tensor], qp: Tensor, form: Tensor) -> tuple[Tensor, ...]:
+    def tables(
+        self,
+        qp: Tensor,
+        form: Tensor,
+        moves: Sequence[Tensor] | None = None,
+        *,
+        fitted: bool = True,
+    ) -> list[Tensor]:
+        """Of each plane the table at this QP and form (B,), (B, classes, coefficients).
+
+        moves: how far each is moved along its ways, (count,); fitted: whether there is one for this
+        form, else the moves are from zeros.
+        """
+        if fitted:
+            tables = [qp_rows(table, qp, form) for table in (self.y, self.u, self.v)]
+        else:
+            tables = [
+                way.new_zeros(1, shape.classes, 1)
+                for way, shape in zip(self.ways, SHAPES, strict=True)
+            ]
+        if moves is None:
+            return tables
+        return [
+            table + move.to(way) @ way
+            for table, move, way in zip(tables, moves, self.ways, strict=True)
+        ]
+
+    def forward(
+        self,
+        planes: tuple[Tensor, ...],
+        qp: Tensor,
+        form: Tensor,
+        moves: Sequence[Tensor] | None = None,
+        *,
+        fitted: bool = True,
+    ) -> tuple[Tensor, ...]:
         """Y (B,1,H,W), U, V (B,1,H/2,W/2) in [0, 1], sides multiples of BLOCK -> likewise."""
         # Samples in bfloat16 are half a level apart, which is what there is to filter.
         with torch.autocast(planes[0].device.type, enabled=False):
-            tables = self.tables(qp, form)
+            tables = self.tables(qp, form, moves, fitted=fitted)
             whole = [plane.float() for plane in planes]
             return tuple(map(filtered, whole, tables, SHAPES))
 

@@ -33,6 +33,7 @@ from nvc.nn.planes import (
 )
 from nvc.predictive.config import LevelConfig, PredictiveConfig
 from nvc.predictive.contexts import vector_contexts
+from nvc.predictive.filter_tuning import Tuner, Tuning, tuned
 from nvc.predictive.level import History, Level, Prediction
 from nvc.predictive.loop_filter import LoopFilter
 from nvc.predictive.motion import (
@@ -58,12 +59,18 @@ Coder = Callable[[int, Prediction, History], tuple[Tensor, Tensor]]
 
 @dataclass
 class Memory:
-    """What one frame leaves to others: per scale its picture and symbol magnitudes; its QP."""
+    """What one frame leaves to others.
+
+    Per scale its picture and symbol magnitudes; its QP; how its loop filter was tuned, and whether
+    it is a frame between two others.
+    """
 
     pictures: list[Planes] = field(default_factory=list)
     codes: list[Tensor] = field(default_factory=list)
     averages: list[Tensor] = field(default_factory=list)
     qp: Tensor | None = None  # (B,) int64
+    tuning: Tuning | None = None
+    between: bool = False
 
 
 class Second(NamedTuple):
@@ -199,14 +206,15 @@ class PredictiveNetwork(nn.Module):
         vectors: Tensor | None = None,
         second: Second | None = None,
         layers: int | None = None,
+        tuner: Tuner | None = None,
     ) -> tuple[list[Tensor], Memory]:
         """One frame, scale by scale; `code` turns what is known of a scale into its residual.
 
         qp (B,) int64 0..63; kind (B,) int64 frame kind; size (H, W), multiples of config.padding;
         memory None for an intra frame; vectors (B, 2, H/8, W/8) in quarter samples; second: of a
         frame between two others (KIND_BI) the later one, of a P frame an older one, memory and
-        vectors being the other's. Returns x_hat of each scale, packed at its stride 8, and what
-        other frames need.
+        vectors being the other's; tuner: what tunes the loop filter. Returns x_hat of each scale,
+        packed at its stride 8, and what other frames need.
         """
         if second is not None and self.config.reference != "sent":
             raise ValueError(f"no frames of two references with {self.config.reference} motion")
@@ -228,8 +236,8 @@ class PredictiveNetwork(nn.Module):
             x_hat, features = level.synthesise(given, residual, qp, form)
             x_hat = x_hat.to(base.dtype)
             planes = tuple(plane.clamp(0, 1) for plane in unpack_planes(x_hat))
-            if number == len(self.levels) - 1 and self.filter is not None and not between:
-                planes = self.filter(planes, qp, form)
+            if number == len(self.levels) - 1 and self.filter is not None:
+                planes = tuned(self.filter, planes, qp, form, tuner, fitted=not between)
                 x_hat = pack_planes(planes)
             codes = magnitude_code(k)
             pictures.append(x_hat)

@@ -118,6 +118,7 @@ class SequenceEncoder:
             distances=[number - place.number for number in numbers],
             shares=motion.coded_shares,
             fields=motion.coded,
+            tuning=coded[taken].tuning,
             pack=self.pack,
         )
 
@@ -177,7 +178,12 @@ class SequenceDecoder:
         payloads = self._payloads(frame, near)
         between = frame.kind == KIND_BI
         given = motion.given(self.coder.device, between=between)
-        decoded = self.coder.decode(payloads, frame.qp, frame.kind, layers=self.count, **given)
+        try:
+            decoded = self.coder.decode(
+                payloads, frame.qp, frame.kind, layers=self.count, tuning=frame.tuning, **given
+            )
+        except StreamError as error:
+            raise StreamError(f"frame {frame.number}: {error}") from error
         if frame.kind == KIND_INTRA and None in payloads and len(self.records):
             decoded = self._with_detail(frame.number, decoded, payloads.index(None))
         for layer, (payload, used) in enumerate(zip(payloads, decoded.used, strict=True)):

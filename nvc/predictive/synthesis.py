@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from nvc.predictive.filter_tuning import STEP
+from nvc.predictive.loop_filter import WAYS
 from nvc.predictive.motion import VECTOR_BLOCK
 from nvc.predictive.network import Memory, PredictiveNetwork, Second, frame_form
 from nvc.predictive.scales import KIND_BI, KIND_INTER, KIND_INTRA, checkerboard
@@ -25,11 +27,20 @@ from nvc.predictive.shares import SQUARE
 
 @dataclass(frozen=True)
 class Port:
-    """A tensor that goes in or comes out: (1, channels, height / stride, width / stride)."""
+    """A tensor that goes in or comes out.
+
+    (1, channels, height / stride, width / stride); without a stride (1, channels).
+    """
 
     name: str
     channels: int
-    stride: int
+    stride: int | None
+
+    def shape(self, height: int, width: int) -> tuple[int, ...]:
+        """Of the tensor for a picture of this size."""
+        if self.stride is None:
+            return 1, self.channels
+        return 1, self.channels, height // self.stride, width // self.stride
 
 
 # Kinds of frames and the references of each.
@@ -47,7 +58,8 @@ class SynthesisGraph(nn.Module):
     name: of GRAPHS. forward(*numbers, *tensors): numbers, (1,) int64, are the QPs of this frame and
     of each reference but the older one. The tensors, float32, are those of `inputs`, and it returns
     those of `outputs`. Vectors are x, y in quarter samples, planes of samples in [0, 1]; share is
-    the part of the second reference in every square, 0, 1/2 or 1. Batch 1.
+    the part of the second reference in every square, 0, 1/2 or 1; tuning, of networks with a loop
+    filter, how far its tables are moved along each way, those of Y, U and V. Batch 1.
     """
 
     def __init__(self, network: PredictiveNetwork, name: str) -> None:
@@ -76,12 +88,18 @@ class SynthesisGraph(nn.Module):
             ]
         if len(self.references) == 2:
             self.inputs.append(Port("share", 1, SQUARE))
+        if network.filter is not None:
+            self.inputs.append(Port("tuning", sum(WAYS), None))
 
     def forward(self, qp: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         count, given = len(self.symbols), len(self.references)
         numbers = len(self.numbers) - 1
         qps = [*tensors[:numbers], None, None][:given]
         tensors = tensors[numbers:]
+        moves: tuple[Tensor, ...] | None = None
+        if self.network.filter is not None:
+            moves = tensors[-1][0].split(WAYS)
+            tensors = tensors[:-1]
         symbols, rest = tensors[:count], tensors[count:]
         size = len(self.outputs) + 1
         memories = [
@@ -96,7 +114,7 @@ class SynthesisGraph(nn.Module):
             )
             for at, past_qp in zip(range(0, size * given, size), qps, strict=True)
         ]
-        finest, stride = symbols[-1], self.symbols[-1].stride
+        finest, stride = symbols[-1], self.network.config.levels[-1].stride
         _, left = self.network.run(
             qp,
             torch.full_like(qp, self.kind),
@@ -107,6 +125,7 @@ class SynthesisGraph(nn.Module):
             second=Second(memories[1], rest[size], rest[-1], told=self.kind == KIND_BI)
             if given > 1
             else None,
+            tuner=lambda made, plain: moves,
         )
         return tuple(plane for picture in left.pictures for plane in picture)
 
@@ -123,14 +142,15 @@ def example(graph: SynthesisGraph, height: int, width: int, *, seed: int = 0) ->
     source = torch.Generator().manual_seed(seed)
     tensors = []
     for port in graph.inputs:
-        shape = (1, port.channels, height // port.stride, width // port.stride)
-        value = torch.rand(shape, generator=source)
+        value = torch.rand(port.shape(height, width), generator=source)
         if port.name.startswith("symbols"):
             value = (value * 5 - 2.5).round()
         elif port.name.endswith("vectors"):
             value = (value * 64 - 32).round()
         elif port.name == "share":
             value = (value * 2).round() / 2
+        elif port.name == "tuning":
+            value = (value * 16 - 8).round() * STEP
         tensors.append(value)
     numbers = [torch.tensor([32 - 8 * number]) for number in range(len(graph.numbers))]
     return (*numbers, *tensors)
@@ -179,7 +199,7 @@ def _dynamic(graph: SynthesisGraph) -> tuple[object, ...]:
     padding = graph.network.config.padding
     down, across = torch.export.Dim("rows", max=1024), torch.export.Dim("columns", max=1024)
     sides = tuple(
-        {2: padding // port.stride * down, 3: padding // port.stride * across}
+        port.stride and {2: padding // port.stride * down, 3: padding // port.stride * across}
         for port in graph.inputs
     )
     # Of forward's two arguments, qp and all the others.
