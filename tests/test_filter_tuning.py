@@ -134,6 +134,20 @@ def test_only_what_is_shown_counts() -> None:
     assert chosen[0] == chosen[1] != NONE
 
 
+@pytest.mark.parametrize("size", [(8, 8), (16, 16400), (2, 70)])
+def test_any_size_can_be_tuned(size: tuple[int, int]) -> None:
+    """Less than a strip, and so wide that few strips are looked at."""
+    random = torch.Generator().manual_seed(5)
+    sides = (32, -(-size[1] // 32) * 32)
+    made = tuple(
+        torch.rand(1, 1, *(side // by for side in sides), generator=random) for by in (1, 2, 2)
+    )
+    source = tuple(plane / 2 + plane.mean() / 2 for plane in made)
+    ways = [0.2 * torch.eye(count) for count in WAYS]
+    found = choose_tuning(ways, made, made, source, NONE, shown=size, price=1e6)
+    assert any(found[0])
+
+
 def test_b_frames_have_no_table_but_a_tuning() -> None:
     made, _ = noisy(2)
     loop_filter = LoopFilter()

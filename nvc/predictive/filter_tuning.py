@@ -34,7 +34,7 @@ MOST = 255  # steps along a way
 _REACH_BITS = 6
 _REACHES = (3, 6, 12, 20)  # of how many ways from the first on the encoder tries, beside all
 _STRIP = 16  # rows that are looked at in one go
-_SAMPLES = 1 << 18  # of a plane that are looked at, about
+_SAMPLES = 1 << 17  # of a plane that are looked at, about
 _WORTH = (6 / 8, 1 / 8, 1 / 8)  # of squared errors in Y, U and V
 
 
@@ -145,7 +145,7 @@ def _moments(
     every = max(1, -(-height * width // _SAMPLES))
     strips = range(0, max(height - _STRIP, 0) + 1, _STRIP)
     products, wanted, seen = 0, 0, 0
-    for top in strips[every // 2 :: every]:
+    for top in strips[min(every // 2, len(strips) - 1) :: every]:
         first, last = max(top - shape.radius, 0), min(top + _STRIP, height) + shape.radius
         parts = differences(made[..., first:last, :], shape)[0]
         inner = parts[:, top - first :, :width][:, : min(_STRIP, height - top)].flatten(1)
