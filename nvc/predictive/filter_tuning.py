@@ -22,6 +22,7 @@ from torch import Tensor
 from nvc.bitstream.bits import BitReader, BitWriter, unzigzag, zigzag
 from nvc.errors import StreamError
 from nvc.predictive.loop_filter import SHAPES, PlaneShape, differences
+from nvc.predictive.rounding import CHROMA_WORTH
 
 Planes = tuple[Tensor, ...]
 Tuning = tuple[tuple[int, ...], ...]  # of Y, U and V, in steps along each way
@@ -35,7 +36,7 @@ _REACH_BITS = 6
 _REACHES = (3, 6, 12, 20)  # of how many ways from the first on the encoder tries, beside all
 _STRIP = 16  # rows that are looked at in one go
 _SAMPLES = 1 << 17  # of a plane that are looked at, about
-_WORTH = (6 / 8, 1 / 8, 1 / 8)  # of squared errors in Y, U and V
+_WORTH = (6 / 8, CHROMA_WORTH / 8, CHROMA_WORTH / 8)  # of squared errors in Y, U and V
 
 
 def encode_tuning(tuning: Tuning, expected: Tuning) -> bytes:
