@@ -40,7 +40,7 @@ _WORTH = (6 / 8, CHROMA_WORTH / 8, CHROMA_WORTH / 8)  # of squared errors in Y, 
 
 
 def encode_tuning(tuning: Tuning, expected: Tuning) -> bytes:
-    """Bytes of a tuning, given what is expected of it, which that of the reference is."""
+    """Bytes of a tuning, given the one that is expected (FrameCoder has it from the references)."""
     bits = BitWriter()
     for levels, before in zip(tuning, expected, strict=True):
         apart = [level - past for level, past in zip(levels, before, strict=True)]

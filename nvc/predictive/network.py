@@ -237,8 +237,9 @@ class PredictiveNetwork(nn.Module):
             x_hat = x_hat.to(base.dtype)
             planes = tuple(plane.clamp(0, 1) for plane in unpack_planes(x_hat))
             if number == len(self.levels) - 1 and self.filter is not None:
-                planes = tuned(self.filter, planes, qp, form, tuner, fitted=not between)
-                x_hat = pack_planes(planes)
+                shown = tuned(self.filter, planes, qp, form, tuner, fitted=not between)
+                if shown is not planes:
+                    planes, x_hat = shown, pack_planes(shown)
             codes = magnitude_code(k)
             pictures.append(x_hat)
             after.pictures.append(planes)
