@@ -49,32 +49,25 @@ def clips_of(path: Path, frames: int, crop: tuple[int, int]) -> list[Clip]:
 
 
 def collect(
-    paths: list[Path], weights: Path, frames: int, crop: tuple[int, int], qps: tuple[int, ...]
-) -> FilterFit:
-    """Sums over some clips. Every other clip has every other QP."""
-    torch.set_num_threads(1)
-    network = with_filter(load_network(weights)).to(memory_format=torch.channels_last)
-    fit = FilterFit()
-    for number, path in enumerate(paths):
-        for size, clip in enumerate(clips_of(path, frames, crop)):
-            for frame in unfiltered(network, [clip], qps[(number + size) % 2 :: 2]):
-                fit.add(*frame)
-        print(path.name, file=sys.stderr, flush=True)
-    return fit
-
-
-def collect_ways(
-    paths: list[Path], weights: Path, frames: int, crop: tuple[int, int], qps: tuple[int, ...]
-) -> WayFit:
-    """What single frames of some clips would change of the tables."""
+    paths: list[Path],
+    weights: Path,
+    frames: int,
+    crop: tuple[int, int],
+    qps: tuple[int, ...],
+    ways: bool,
+) -> FilterFit | WayFit:
+    """Sums over some clips, for tables or ways. Every other clip has every other QP."""
     torch.set_num_threads(1)
     network = with_filter(load_network(weights)).to(memory_format=torch.channels_last)
     assert network.filter is not None
-    fit = WayFit()
+    fit = WayFit() if ways else FilterFit()
     for number, path in enumerate(paths):
         for size, clip in enumerate(clips_of(path, frames, crop)):
-            found = unfiltered(network, [clip], qps[(number + size) % 2 :: 2])
-            for made, source, *told in found:
+            for frame in unfiltered(network, [clip], qps[(number + size) % 2 :: 2]):
+                if isinstance(fit, FilterFit):
+                    fit.add(*frame)
+                    continue
+                made, source, *told = frame
                 plain = network.filter(made, *(torch.tensor([value]) for value in told))
                 fit.add(made, plain, source)
         print(path.name, file=sys.stderr, flush=True)
@@ -106,26 +99,19 @@ def main(arguments: list[str] | None = None) -> int:
             ) as processes,
         ):
             assert network.filter is not None
-            fit, ways = FilterFit(), WayFit()
+            fit = WayFit() if args.ways else FilterFit()
             for number in range(1 if args.ways else args.rounds):
                 path = Path(folder) / f"{number}.safetensors"
                 save_network(network, path)
-                given = {
-                    "weights": path, "frames": args.frames, "crop": args.crop, "qps": args.qps
-                }  # fmt: skip
-                if args.ways:
-                    for found in processes.map(partial(collect_ways, **given), parts):
-                        ways.take(found)
-                    ways.give(network.filter)
-                    continue
-                fit.fade(0.5)
-                for tables in processes.map(partial(collect, **given), parts):
-                    fit.take(tables)
-                fitted = fit.tables().state_dict()
-                network.filter.load_state_dict(
-                    {name: table for name, table in fitted.items() if not name.endswith("_ways")},
-                    strict=False,
-                )
+                work = partial(
+                    collect, weights=path, frames=args.frames, crop=args.crop, qps=args.qps,
+                    ways=args.ways,
+                )  # fmt: skip
+                if isinstance(fit, FilterFit):
+                    fit.fade(0.5)
+                for found in processes.map(work, parts):
+                    fit.take(found)
+                fit.give(network.filter)
         save_network(network, args.out)
     except (NvcError, OSError) as error:
         print(f"fit_loop_filter: error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -20,6 +20,8 @@ STRIDE = 8
 LUMA_GAIN = math.sqrt(6 / 8)
 CHROMA_GAIN = math.sqrt(4 / 8)  # a 4:2:0 chroma sample stands for four luma pixels
 
+Planes = tuple[Tensor, ...]  # Y, U and V
+
 
 def pack_planes(planes: Sequence[Tensor]) -> Tensor:
     """Y (B,1,H,W), U and V (B,1,H/2,W/2) in [0,1] -> (B, 96, H/8, W/8), channels_last.

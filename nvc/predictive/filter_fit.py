@@ -40,7 +40,7 @@ from nvc.video.frames import Frame, VideoInfo
 QPS = (4, 16, 28, 40, 52, 63)  # what a clip is encoded at
 _SHARE = 0.25  # of the samples of a frame that are looked at
 _RIDGE = 0.2  # of the mean over classes of each coefficient's diagonal: rare classes change less
-_FLOOR = 0.3  # squared levels, so that frames without errors do not count for all others
+ERROR_FLOOR = 0.3  # squared levels, so that frames without errors do not count for all others
 _INTERVALS = len(DIRECTIONS) - 1  # cells between direction knots
 
 
@@ -118,7 +118,7 @@ class FilterFit:
         self, fits: list[tuple[PlaneFit, float]], made: Tensor, source: Tensor, shape: PlaneShape
     ) -> None:
         error = (source - made).flatten()
-        worth = 1 / (error.square().mean() + _FLOOR / LEVELS**2)
+        worth = 1 / (error.square().mean() + ERROR_FLOOR / LEVELS**2)
         pick = torch.randperm(error.numel(), generator=self.random)
         pick = pick[: int(_SHARE * len(pick))]
         parts = differences(made, shape)[0].flatten(1)[:, pick]  # (coefficients, samples)
@@ -154,9 +154,14 @@ class FilterFit:
     def tables(self) -> LoopFilter:
         """The filter that was found."""
         found = LoopFilter()
-        for (plane, form, knot), fit in self.fits.items():
-            (found.y, found.u, found.v)[plane][form, knot] = fit.solve()
+        self.give(found)
         return found
+
+    def give(self, loop_filter: LoopFilter) -> None:
+        """Put the tables that were found into a filter."""
+        tables = (loop_filter.y, loop_filter.u, loop_filter.v)
+        for (plane, form, knot), fit in self.fits.items():
+            tables[plane][form, knot] = fit.solve()
 
 
 class _Recorder:

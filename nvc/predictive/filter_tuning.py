@@ -21,10 +21,10 @@ from torch import Tensor
 
 from nvc.bitstream.bits import BitReader, BitWriter, unzigzag, zigzag
 from nvc.errors import StreamError
+from nvc.nn.planes import Planes
 from nvc.predictive.loop_filter import SHAPES, PlaneShape, differences
 from nvc.predictive.rounding import CHROMA_WORTH
 
-Planes = tuple[Tensor, ...]
 Tuning = tuple[tuple[int, ...], ...]  # of Y, U and V, in steps along each way
 # Given planes as the networks made them, and what makes of these what is shown untuned: how far the
 # tables of each plane are moved along its ways, None for not at all.
@@ -151,7 +151,7 @@ def _moments(
         parts = differences(made[..., first:last, :], shape)[0]
         inner = parts[:, top - first :, :width][:, : min(_STRIP, height - top)].flatten(1)
         rows = slice(top, min(top + _STRIP, height))
-        left = (source - plain)[..., rows, :width].flatten()
+        left = (source[..., rows, :width] - plain[..., rows, :width]).flatten()
         products = products + (inner @ inner.t()).double()  # of coefficients
         wanted = wanted + (inner @ left).double()
         seen += left.numel()

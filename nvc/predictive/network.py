@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from nvc.nn.blocks import FRAME_FORMS, Pointwise
 from nvc.nn.planes import (
     PACKED_CHANNELS,
+    Planes,
     enlarge_planes,
     pack_planes,
     shrink_planes,
@@ -53,7 +54,6 @@ from nvc.predictive.scales import (
     uses_statistics,
 )
 
-Planes = tuple[Tensor, ...]
 Coder = Callable[[int, Prediction, History], tuple[Tensor, Tensor]]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from nvc.nn.fused import load, multiply_add, store
 from nvc.nn.planes import CHROMA_GAIN, LUMA_GAIN
 
-MADE_WITH = "0cb099ed7498372e"  # see nvc.entropy.jit
+MADE_WITH = "03394f8c4da0c96a"  # see nvc.entropy.jit
 _LUMA, _CHROMA = np.float32(LUMA_GAIN), np.float32(CHROMA_GAIN)
 _HALF = np.float32(0.5)
 

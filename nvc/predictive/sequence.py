@@ -169,16 +169,13 @@ class SequenceDecoder:
             return picture
         near = self._references(frame)
         motion = Motion(near, (still(self.grid),) * len(near))
-        if near and self.sends:
-            try:
-                motion = self.reader.read(frame, near)
-            except StreamError as error:
-                raise StreamError(f"frame {frame.number}: {error}") from error
         assert frame.qp is not None and frame.kind is not None
-        payloads = self._payloads(frame, near)
         between = frame.kind == KIND_BI
-        given = motion.given(self.coder.device, between=between)
         try:
+            if near and self.sends:
+                motion = self.reader.read(frame, near)
+            payloads = self._payloads(frame, near)
+            given = motion.given(self.coder.device, between=between)
             decoded = self.coder.decode(
                 payloads, frame.qp, frame.kind, layers=self.count, tuning=frame.tuning, **given
             )

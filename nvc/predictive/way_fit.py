@@ -11,10 +11,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nvc.predictive.filter_fit import ERROR_FLOOR
 from nvc.predictive.loop_filter import LEVELS, SHAPES, WAYS, LoopFilter, PlaneShape, differences
 from nvc.predictive.network import Planes
 
-_FLOOR = 0.3  # squared levels, so that frames without errors do not count for all others
 _RIDGE = 1e-3  # of the mean over coefficients
 
 
@@ -30,7 +30,7 @@ class _PlaneWays:
     def add(self, made: Tensor, plain: Tensor, source: Tensor) -> None:
         parts = LEVELS * differences(made, self.shape)[0].flatten(1)  # (coefficients, samples)
         left = LEVELS * (source - plain).flatten()
-        worth = 1 / (left.numel() * (left.square().mean() + _FLOOR))
+        worth = 1 / (left.numel() * (left.square().mean() + ERROR_FLOOR))
         self.products += (worth * (parts @ parts.t())).double()
         self.wanted.append((worth * (parts @ left)).double())
 
