@@ -26,7 +26,7 @@ from nvc.predictive.planes_io import to_planes
 from nvc.predictive.playback import Playback
 from nvc.predictive.records import MAX_RECORDS, Record, Records, direct, scaled
 from nvc.predictive.sequence import SequenceDecoder, SequenceEncoder
-from nvc.predictive.structure import coding_order, lead_of
+from nvc.predictive.structure import Place, coding_order, lead_of
 from nvc.video.frames import Frame, VideoInfo
 
 INFO = VideoInfo(width=72, height=56, frame_count=11, frame_rate=Fraction(25))
@@ -498,3 +498,28 @@ def test_records_are_bounded_and_the_oldest_go() -> None:
     assert (before.number, after.number) == (14, 16)
     records.forget_before(16)
     assert records.around(16)[0] is None and len(records) == 4
+
+
+def test_motion_is_sent_at_the_qp_that_a_trial_ends_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where motion begins depends on the QP, and the search was at another one."""
+    network = tiny_network().half().float()
+    codes = network.motion_contexts.codes
+    codes.copy_(torch.randint(-40, 41, codes.shape, generator=torch.Generator().manual_seed(3)))
+    coder = FrameCoder(network, (INFO.height, INFO.width))
+    encoder, decoder = SequenceEncoder(coder), SequenceDecoder(coder)
+    monkeypatch.setattr(SequenceEncoder, "_cost", lambda _, coded, *__: -float(coded.memory.qp))
+    frames = [to_planes(f, INFO, coder.size, torch.zeros(1)) for f in make_frames(INFO, 9)]
+    places = ((8, None, None), (4, 8, None), (6, 4, 8))
+    for number, earlier, later in places:
+        references = [number for number in (earlier, later) if number is not None]
+        kind = (KIND_INTRA, KIND_INTER, KIND_BI)[len(references)]
+        payloads = encoder.encode(
+            frames[number], 26, kind, Place(number, *references), others=(30,)
+        )
+        assert payloads[0][0] & 63 == 30
+        parts = {layer: part for layer, part in enumerate(payloads) if part is not None}
+        decoder.decode(decoder.read(number, parts))
+        mine, theirs = encoder.records.get(number), decoder.records.get(number)
+        for a, b in zip(mine.fields, theirs.fields, strict=True):
+            assert np.array_equal(a, b)
+    assert any(field.any() for field in mine.fields)

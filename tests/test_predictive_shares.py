@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nvc.errors import StreamError
-from nvc.predictive import vector_kernels
+from nvc.predictive import vector_conditions
 from nvc.predictive.bidirectional import followed
 from nvc.predictive.contexts import vector_contexts
 from nvc.predictive.frame_units import pack_frame, read_frame
@@ -112,7 +112,7 @@ def test_unused_vectors_are_what_is_expected_there() -> None:
     encode_vectors(field, MODEL, used=np.array([[True, False, True]]))
     assert (field == 7).all()
     # A bit says of a vector that it is its predictor, and none is spent in between.
-    counts = np.zeros((vector_kernels.CONTEXTS, 2), np.int64)
+    counts = np.zeros((vector_conditions.CONTEXTS, 2), np.int64)
     encode_vectors(field, MODEL, used=np.array([[True, False, False]]), counts=counts)
     one = counts.sum()
     encode_vectors(field, MODEL, used=np.array([[True, False, True]]), counts=counts)

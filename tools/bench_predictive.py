@@ -76,7 +76,7 @@ class Stages:
             ("motion coding", frame_motion, "decode_vectors"),
             ("motion coding", frame_motion, "encode_shares"),
             ("motion coding", frame_motion, "decode_shares"),
-            ("motion search", frame_motion, "search_motion"),
+            ("motion search", frame_motion, "search_units"),
             ("motion search", frame_motion, "search_pair"),
             ("motion search", frame_motion, "search_older"),
             ("motion search", frame_motion, "choose_shares"),

@@ -72,12 +72,13 @@ def search_older(
     *,
     weight: float,
     costs: Costs | None = None,
+    unit: int = 1,
 ) -> Field:
     """Field of a P frame into its older reference, whose mean with the earlier is near the source.
 
     earlier: that reference as it is moved onto the source, in levels of 255; expected: where the
     motion into it leads on to, from which differences cost; weight: as in search_pair, and
-    OLDER_WEIGHT times that; costs: as in search_motion.
+    OLDER_WEIGHT times that; costs, unit: as in search_motion.
     """
     left = earlier.copy()
     leave(source, left)
@@ -89,6 +90,7 @@ def search_older(
         expected=expected,
         coarse_of=source,
         costs=costs,
+        unit=unit,
     )
 
 
@@ -101,13 +103,14 @@ def search_pair(
     weight: float,
     rounds: int = 1,
     costs: Sequence[Costs | None] = (None, None),
+    unit: int = 1,
 ) -> tuple[Field, Field]:
     """Fields into both references whose mean is near the source.
 
     source, earlier, later: luma (H, W) uint8; direct: the fields expected, from which differences
     cost; weight: cost of a bit in squared levels of 255, as in search_motion; rounds: times the
     pair is searched; costs: of either field, as in search_motion, and both are settled by
-    them once more at the end.
+    them once more at the end; unit: as there.
     """
     pictures = (earlier, later)
     fields = list(direct)
@@ -118,6 +121,7 @@ def search_pair(
         weight=FIRST_WEIGHT * weight,
         expected=direct[0],
         costs=costs[0],
+        unit=unit,
     )
 
     def left_by(other: int) -> NDArray[np.float32]:
@@ -137,6 +141,7 @@ def search_pair(
             coarse_of=source,
             costs=costs[own],
             first=fields[0] - direct[0] if own else None,
+            unit=unit,
         )
     for own, spent in enumerate(costs):
         if spent is not None:
@@ -148,6 +153,7 @@ def search_pair(
                 weight=4 * weight,
                 costs=spent,
                 first=fields[0] - direct[0] if own else None,
+                unit=unit,
             )
     return fields[0], fields[1]
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 8
-REACH = 64  # largest displacement in samples
+REACH = 256  # largest displacement in samples
 MARGIN = 72  # samples of edge replication around the reference; vectors stay inside it
 
 

@@ -49,6 +49,9 @@ def load_network(path: Path) -> PredictiveNetwork:
     for name, value in network.state_dict().items():
         if name.endswith(("contexts.codes", "_ways")):
             state.setdefault(name, value)  # weights from before there were such
+    motion = "motion_contexts.codes"
+    if state[motion].shape != network.state_dict()[motion].shape:
+        state[motion] = network.state_dict()[motion]  # from before version 11: none that serve
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

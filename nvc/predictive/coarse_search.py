@@ -1,6 +1,7 @@
 """Where to begin the motion search: movements too far away for any neighbour to know of.
 
-A full search on pictures shrunk by eight, then a small one on pictures shrunk by four.
+A full search on pictures shrunk by eight, and a farther one on pictures shrunk by sixteen where it
+is asked for, then small ones around what they found, down to pictures shrunk by four.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from numpy.typing import NDArray
 
 _SHRINK = 4
 _COARSE_BLOCK = 8
+NEAR = 64  # samples that the full search on pictures shrunk by eight reaches
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def _best_of(current, reference, top, bottom, left, right, fields, count, reach, span, best):
     """The vector (dx, dy) of least absolute difference within `reach` of the first `count` fields.
 
-    Whole samples, no longer than span; `best` is what it has to be under, else (0, 0).
+    Whole samples, no longer than span; `best` is what it has to be under, else (0, 0). And what it
+    has, or `best`.
     """
     height, width = current.shape
     found_x = found_y = np.int64(0)
@@ -48,7 +51,7 @@ def _best_of(current, reference, top, bottom, left, right, fields, count, reach,
                         break
                 if total < best:
                     best, found_x, found_y = total, dx, dy
-    return found_x, found_y
+    return found_x, found_y, best
 
 
 @numba.njit(cache=True, nogil=True)
@@ -61,47 +64,92 @@ def _difference(current, reference, top, bottom, left, right):
 
 
 @numba.njit(cache=True, nogil=True)
-def _coarse_search(current, reference, smaller, smaller_reference, reach):
-    """A whole-sample vector for each 8x8 block of pictures shrunk by four.
+def _around(field, row, column, starts):
+    """Fill starts with twice the vectors of a block and its four neighbours, once each; how many.
 
-    Full search on pictures half as large, of a window of 8x8 around each block's 4x4; then near
-    what was found for the block and its four neighbours.
+    field: vectors (rows, columns, 2) on pictures half as large.
     """
-    height, width = current.shape
-    rows, columns = -(-height // _COARSE_BLOCK), -(-width // _COARSE_BLOCK)
-    field = np.zeros((rows, columns, 2), np.int64)
-    starts = np.zeros((6, 2), np.int64)
-    small_height, small_width = smaller.shape
-    for r in range(rows):
-        for c in range(columns):
-            top, left = max(r * 4 - 2, 0), max(c * 4 - 2, 0)
-            bottom, right = min(r * 4 + 6, small_height), min(c * 4 + 6, small_width)
+    rows, columns = field.shape[0], field.shape[1]
+    count = 0
+    for dr, dc in ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)):
+        r, c = min(max(row + dr, 0), rows - 1), min(max(column + dc, 0), columns - 1)
+        x, y = 2 * field[r, c, 0], 2 * field[r, c, 1]
+        new = True
+        for k in range(count):
+            if starts[k, 0] == x and starts[k, 1] == y:
+                new = False
+        if new:
+            starts[count, 0], starts[count, 1] = x, y
+            count += 1
+    return count
+
+
+@numba.njit(cache=True, nogil=True)
+def _window(row, column, size, shape):
+    """Top, bottom, left and right of a block of so many samples with as many in all around it."""
+    half = size // 2
+    top, left = max(row * size - half, 0), max(column * size - half, 0)
+    bottom, right = (row + 1) * size + half, (column + 1) * size + half
+    return top, min(bottom, shape[0]), left, min(right, shape[1])
+
+
+@numba.njit(cache=True, nogil=True)
+def _far_search(current, reference, reach, field):
+    """Fill field, for blocks of 4x4 of pictures shrunk by 16: full search of windows of 8x8."""
+    starts = np.zeros((1, 2), np.int64)
+    for r in range(field.shape[0]):
+        for c in range(field.shape[1]):
+            top, bottom, left, right = _window(r, c, 4, current.shape)
             # No more than where nothing moves, so that most places are left after a row or two.
-            still = _difference(smaller, smaller_reference, top, bottom, left, right)
-            field[r, c] = _best_of(
-                smaller, smaller_reference, top, bottom, left, right, starts, 1,
-                reach // 2, reach // 2, still,
-            )  # fmt: skip
+            still = _difference(current, reference, top, bottom, left, right)
+            x, y, _ = _best_of(
+                current, reference, top, bottom, left, right, starts, 1, reach, reach, still
+            )
+            field[r, c] = x, y
+
+
+@numba.njit(cache=True, nogil=True)
+def _near_search(current, reference, far, near, reach, shape):
+    """A vector for each block (shape: rows, columns) of 4x4 of pictures shrunk by eight.
+
+    Full search of a window of 8x8 around each, within `near` of where it is; then close to what was
+    found far away.
+    """
+    field = np.zeros((shape[0], shape[1], 2), np.int64)
+    starts, nothing = np.zeros((6, 2), np.int64), np.zeros((1, 2), np.int64)
+    for r in range(shape[0]):
+        for c in range(shape[1]):
+            top, bottom, left, right = _window(r, c, 4, current.shape)
+            best = _difference(current, reference, top, bottom, left, right)
+            field[r, c, 0], field[r, c, 1], best = _best_of(
+                current, reference, top, bottom, left, right, nothing, 1, near, near, best
+            )
+            count = _around(far, r // 2, c // 2, starts)
+            x, y, found = _best_of(
+                current, reference, top, bottom, left, right, starts, count, 1, reach, best
+            )
+            if found < best:
+                field[r, c] = x, y
+    return field
+
+
+@numba.njit(cache=True, nogil=True)
+def _coarse_search(current, reference, before, reach):
+    """A whole-sample vector for each 8x8 block of pictures shrunk by four, near those before."""
+    height, width = current.shape
+    rows, columns = before.shape[0], before.shape[1]
+    starts = np.zeros((6, 2), np.int64)
     result = np.zeros((rows, columns, 2), np.int32)
     for r in range(rows):
         for c in range(columns):
-            count = 0
-            for dr, dc in ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)):
-                near_r, near_c = min(max(r + dr, 0), rows - 1), min(max(c + dc, 0), columns - 1)
-                x, y = 2 * field[near_r, near_c, 0], 2 * field[near_r, near_c, 1]
-                new = True
-                for k in range(count):
-                    if starts[k, 0] == x and starts[k, 1] == y:
-                        new = False
-                if new:
-                    starts[count, 0], starts[count, 1] = x, y
-                    count += 1
+            count = _around(before, r, c, starts)
             top, left = r * _COARSE_BLOCK, c * _COARSE_BLOCK
             bottom, right = min(top + _COARSE_BLOCK, height), min(left + _COARSE_BLOCK, width)
             still = _difference(current, reference, top, bottom, left, right)
-            result[r, c] = _best_of(
+            x, y, _ = _best_of(
                 current, reference, top, bottom, left, right, starts, count, 1, reach, still
             )
+            result[r, c] = x, y
     return result
 
 
@@ -134,4 +182,11 @@ def coarse_search(
     Both (H, W) luma; reach: the longest component in samples.
     """
     seen, before = _shrunk(current, _SHRINK), _shrunk(reference, _SHRINK)
-    return _coarse_search(seen, before, _shrunk(seen, 2), _shrunk(before, 2), reach // _SHRINK)
+    small, small_before = _shrunk(seen, 2), _shrunk(before, 2)
+    blocks = tuple(-(-side // _COARSE_BLOCK) for side in seen.shape)
+    far = np.zeros((-(-blocks[0] // 2), -(-blocks[1] // 2), 2), np.int64)
+    if reach > NEAR:
+        _far_search(_shrunk(small, 2), _shrunk(small_before, 2), reach // (4 * _SHRINK), far)
+    near, by = min(reach, NEAR), 2 * _SHRINK
+    field = _near_search(small, small_before, far, near // by, reach // by, blocks)
+    return _coarse_search(seen, before, field, reach // _SHRINK)

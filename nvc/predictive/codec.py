@@ -37,7 +37,7 @@ from nvc.predictive.structure import BFRAMES, Place, coding_order, lead_of
 from nvc.video.frames import Frame, VideoInfo
 from nvc.weights import by_hash, by_name
 
-CONFIG_VERSION = 10
+CONFIG_VERSION = 11
 DEFAULT_QP = 32
 TRIALS = ((), (), (-3, 3), (-6, -3, 3, 6))  # by effort: QPs tried for a frame beside its own
 _JOBS_AHEAD = 512  # frames whose units are read before they are decoded

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
+from enum import IntEnum
 from functools import lru_cache
 
 import numpy as np
@@ -18,7 +19,6 @@ from torch import nn
 
 from nvc.entropy.adaptive_kernels import CERTAIN
 from nvc.entropy.tables import gaussian_tables
-from nvc.predictive import vector_kernels
 from nvc.predictive.symbol_kernels import (
     ACTIVITIES,
     CONTEXTS,
@@ -27,13 +27,23 @@ from nvc.predictive.symbol_kernels import (
     INDICES,
     UNARY,
 )
+from nvc.predictive.vector_conditions import CONTEXTS as VECTOR_CONTEXTS
 
 CODE_UNIT = 16  # codes to a nat of log odds
 CODE_LIMIT = 127
 _SYMBOL_PARENT = 20  # observations that what is known of wider contexts counts for
 _VECTOR_PARENT = 8
 
-VECTOR_FORMS = 3  # the field of a P frame; of a B frame the first, the second
+_VECTOR_QPS = (28, 40, 50, 60)  # of a frame, from which on a form has other probabilities
+
+
+class VectorForm(IntEnum):
+    """Of a motion field: of a P frame into its nearer and older reference; of a B frame."""
+
+    NEARER = 0
+    OLDER = 1
+    FIRST = 2
+    SECOND = 3
 
 
 class Contexts(nn.Module):
@@ -77,19 +87,20 @@ def fixed_model(start: tuple[float, ...], confidence: int) -> NDArray[np.int32]:
     return _model(_codes(np.array(start)).astype(np.int64).tobytes(), confidence)
 
 
-def vector_forms(fields: int) -> tuple[int, ...]:
-    """Forms of the motion fields of a frame that has so many: one of a P frame, two of a B."""
-    return ((), (0,), (1, 2))[fields]
+def vector_row(form: VectorForm, qp: int) -> int:
+    """Row of the contexts of motion fields for a form of field in a frame of this QP."""
+    return form * (len(_VECTOR_QPS) + 1) + sum(qp >= first for first in _VECTOR_QPS)
 
 
 def vector_contexts() -> Contexts:
-    """Those of motion fields: even."""
-    return Contexts(np.full((VECTOR_FORMS, vector_kernels.CONTEXTS), 0.5), confidence=20)
+    """Those of motion fields, by vector_row: even."""
+    rows = len(VectorForm) * (len(_VECTOR_QPS) + 1)
+    return Contexts(np.full((rows, VECTOR_CONTEXTS), 0.5), confidence=20)
 
 
 @dataclass
 class ContextCounts:
-    """Zeros and ones written in every context: of symbols by scale and form, of motion by form."""
+    """Zeros and ones written in every context: of symbols by scale and form, of motion by row."""
 
     symbols: dict[tuple[int, int], NDArray[np.int64]] = field(default_factory=dict)
     vectors: dict[int, NDArray[np.int64]] = field(default_factory=dict)
@@ -98,10 +109,9 @@ class ContextCounts:
         """Counts (CONTEXTS, 2) of the symbols of a scale in frames of a form, to be added to."""
         return self.symbols.setdefault((shrink, form), np.zeros((CONTEXTS, 2), np.int64))
 
-    def of_vectors(self, form: int) -> NDArray[np.int64]:
-        """Counts (contexts, 2) of motion fields of a form, to be added to."""
-        empty = np.zeros((vector_kernels.CONTEXTS, 2), np.int64)
-        return self.vectors.setdefault(form, empty)
+    def of_vectors(self, row: int) -> NDArray[np.int64]:
+        """Counts (contexts, 2) of motion fields of a vector_row, to be added to."""
+        return self.vectors.setdefault(row, np.zeros((VECTOR_CONTEXTS, 2), np.int64))
 
 
 def symbol_probabilities(counts: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -117,9 +127,22 @@ def symbol_probabilities(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     return result
 
 
-def vector_probabilities(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """From counts (contexts, 2) of zeros and ones in motion fields."""
-    return _drawn(counts.astype(np.float64), np.array(0.5), _VECTOR_PARENT)
+def vector_probabilities(counts: dict[int, NDArray[np.int64]]) -> dict[int, NDArray[np.float64]]:
+    """From counts (contexts, 2) of motion fields by row, drawn to those of their form at all QPs.
+
+    Rows of which nothing was counted are left out, but for those of forms that were.
+    """
+    result: dict[int, NDArray[np.float64]] = {}
+    qps = len(_VECTOR_QPS) + 1
+    for form in VectorForm:
+        rows = range(form * qps, (form + 1) * qps)
+        seen = [counts[row].astype(np.float64) for row in rows if row in counts]
+        if seen:
+            parent = _drawn(np.sum(seen, axis=0), np.array(0.5), _VECTOR_PARENT)
+            empty = np.zeros((VECTOR_CONTEXTS, 2))
+            for row in rows:
+                result[row] = _drawn(counts.get(row, empty), parent, _VECTOR_PARENT)
+    return result
 
 
 def _drawn(

@@ -46,5 +46,5 @@ def set_contexts(network: PredictiveNetwork, counts: ContextCounts) -> None:
         for level in network.bank(form == 0):
             if level.config.shrink == shrink:
                 level.contexts.set(form, symbol_probabilities(bits))
-    for form, bits in counts.vectors.items():
-        network.motion_contexts.set(form, vector_probabilities(bits))
+    for row, probability in vector_probabilities(counts.vectors).items():
+        network.motion_contexts.set(row, probability)

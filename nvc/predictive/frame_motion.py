@@ -8,7 +8,7 @@ that no square uses are not sent. Fields lie on the padded grid, what is sent co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from nvc.predictive.bidirectional import OLDER_WEIGHT, moved, search_older, search_pair
-from nvc.predictive.contexts import vector_forms
+from nvc.predictive.contexts import VectorForm, vector_row
 from nvc.predictive.frame_coder import FrameCoder
 from nvc.predictive.frame_units import ReceivedFrame
 from nvc.predictive.level import qp_lambda
-from nvc.predictive.motion_search import search_motion
+from nvc.predictive.motion_units import search_units
 from nvc.predictive.network import KIND_BI, Planes, Second
 from nvc.predictive.planes_io import luma8
 from nvc.predictive.records import (
@@ -49,23 +49,33 @@ from nvc.predictive.structure import Place
 from nvc.predictive.vector_rates import code_lengths
 from nvc.predictive.vectors import MAX_VECTOR, Used, decode_vectors, encode_vectors
 
-_OLDER_FORM = vector_forms(2)[1]  # of the field of a P frame into its older reference
+_PAIR = (VectorForm.FIRST, VectorForm.SECOND)
 _OLDER_BYTES = 3  # that a second reference of a P frame takes beside shares and vectors
+
+
+@dataclass(frozen=True)
+class SentField:
+    """What is sent of a field: differences from what is expected of it, where squares use them."""
+
+    apart: Field
+    form: VectorForm
+    used: Used | None = None
 
 
 @dataclass(frozen=True)
 class Motion:
     """What a frame refers to and how.
 
-    fields: into each of `near`; shares: of squares, None for what is usual of a B frame; the others
-    as they are sent.
+    fields: into each of `near`; shares: of squares, None for what is usual of a B frame, and as
+    they are sent; sent: what is sent of the fields, in units of so many quarter samples.
     """
 
     near: Sequence[Record] = ()
     fields: tuple[Field, ...] = ()
     shares: Shares | None = None
     coded_shares: bytes | None = None
-    coded: Sequence[bytes] = ()
+    sent: Sequence[SentField] = ()
+    unit: int = 1
 
     def given(self, device: torch.device, *, between: bool) -> dict[str, Any]:
         """What the network is given of the references, as keywords of FrameCoder.
@@ -92,7 +102,12 @@ class MotionWriter:
 
     def __init__(self, coder: FrameCoder, records: Records) -> None:
         self.coder, self.records = coder, records
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the frames before, as a GOP does."""
         self.last: tuple[Field, int] | None = None  # of the last P frame, over how many
+        self.unit = 1  # of its vectors, in quarter samples
 
     def between(
         self,
@@ -109,18 +124,29 @@ class MotionWriter:
         rows, columns = vector_grid(self.coder.shown)
         grid = vector_grid(self.coder.size)
         expected = direct(number, *near) or (still(grid), still(grid))
-        costs = [self._costs(form) for form in vector_forms(2)]
-        pair = search_pair(luma, *pictures, expected, weight=weight, rounds=rounds, costs=costs)
+        costs = [self._costs(form, qp) for form in _PAIR]
+        pair = search_pair(
+            luma,
+            *pictures,
+            expected,
+            weight=weight,
+            rounds=rounds,
+            costs=costs,
+            unit=self.unit,
+        )
         apart = [(a - b)[:rows, :columns] for a, b in zip(pair, expected, strict=True)]
         parts = [moved(*each) for each in zip(pictures, pair, strict=True)]
         shares, saved = self._shares(luma, parts, weight, between=True)
         coded = encode_shares(shares, between=True)
         if saved <= 8 * weight * (len(coded) + 1):
-            payloads = self._bytes(apart)
-            return Motion(near, _upon(expected, apart, grid), coded=payloads)
+            sent = [SentField(*each) for each in zip(apart, _PAIR, strict=True)]
+            return Motion(near, _upon(expected, apart, grid), sent=sent, unit=self.unit)
+        used = uses(shares, FIRST), uses(shares, SECOND)
+        sent = [SentField(*each) for each in zip(apart, _PAIR, used, strict=True)]
         # Vectors that are not used become others, so the fields come after.
-        payloads = self._bytes(apart, [uses(shares, FIRST), uses(shares, SECOND)])
-        return Motion(near, _upon(expected, apart, grid), shares, coded, payloads)
+        motion = Motion((), (), shares, coded, sent, self.unit)
+        self.payloads(motion, qp, count=False)
+        return replace(motion, near=near, fields=_upon(expected, apart, grid))
 
     def behind(
         self,
@@ -139,37 +165,59 @@ class MotionWriter:
         frames = place.number - earlier.number
         if start is None and self.last is not None:
             start = scaled(self.last[0], frames, self.last[1])
-        found = search_motion(
-            luma, picture, previous=start, weight=weight, costs=self._costs(vector_forms(1)[0])
-        )[:rows, :columns]
+        costs = self._costs(VectorForm.NEARER, qp)
+        whole, self.unit = search_units(luma, picture, previous=start, weight=weight, costs=costs)
+        found = whole[:rows, :columns]
         field = extended(found, grid)
         self.last = field, frames
-        alone = Motion([earlier], (field,), coded=self._bytes([found]))
+        nearest = SentField(found, VectorForm.NEARER)
+        alone = Motion([earlier], (field,), sent=[nearest], unit=self.unit)
         older = None if place.older is None else self.records.get(place.older)
         if older is None:
             return alone
         expected = onward(place.number, field, earlier, older)
         first = moved(picture, field)
         behind = luma8(older.memory.pictures[-1])
-        costs = self._costs(_OLDER_FORM)
-        second = search_older(luma, first, behind, expected, weight=weight, costs=costs)
+        costs = self._costs(VectorForm.OLDER, qp)
+        second = search_older(
+            luma, first, behind, expected, weight=weight, costs=costs, unit=self.unit
+        )
         weight *= OLDER_WEIGHT
         shares, saved = self._shares(luma, [first, moved(behind, second)], weight, between=False)
         coded = encode_shares(shares, between=False)
         apart = (second - expected)[:rows, :columns]
         if np.abs(apart).max() > MAX_VECTOR:  # expected far outside of the picture
             return alone
-        # Not counted: what is known of this form is of B frames.
-        model = self.coder.network.motion_contexts.model(_OLDER_FORM)
-        payload = encode_vectors(apart, model, used=uses(shares, SECOND))
-        if saved <= 8 * weight * (len(coded) + len(payload) + _OLDER_BYTES):
+        sent = [nearest, SentField(apart, VectorForm.OLDER, uses(shares, SECOND))]
+        motion = Motion([earlier, older], (), shares, coded, sent, self.unit)
+        spent = len(coded) + len(self.payloads(motion, qp, count=False)[1])
+        if saved <= 8 * weight * (spent + _OLDER_BYTES):
             return alone
-        fields = (field, *_upon([expected], [apart], grid))
-        return Motion([earlier, older], fields, shares, coded, [*alone.coded, payload])
+        return replace(motion, fields=(field, *_upon([expected], [apart], grid)))
 
-    def _costs(self, form: int) -> NDArray[np.float32]:
+    def payloads(self, motion: Motion, qp: int, *, count: bool = True) -> list[bytes]:
+        """The fields as they are sent in a frame of this QP; vectors not used are set in `apart`.
+
+        count: whether they are counted, where contexts are.
+        """
+        counts = self.coder.counts if count else None
+        payloads = []
+        for field in motion.sent:
+            row = vector_row(field.form, qp)
+            payload = encode_vectors(
+                field.apart,
+                self.coder.network.motion_contexts.model(row),
+                first=motion.sent[0].apart if field.form is VectorForm.SECOND else None,
+                counts=None if counts is None else counts.of_vectors(row),
+                used=field.used,
+                unit=motion.unit,
+            )
+            payloads.append(payload)
+        return payloads
+
+    def _costs(self, form: VectorForm, qp: int) -> NDArray[np.float32]:
         """Bits of the decisions of a field of this form."""
-        return code_lengths(self.coder.network.motion_contexts.model(form))
+        return code_lengths(self.coder.network.motion_contexts.model(vector_row(form, qp)))
 
     def _shares(
         self,
@@ -183,22 +231,6 @@ class MotionWriter:
         shares, saved = choose_shares(luma, *parts, weight=weight, between=between)
         rows, columns = _squares(vector_grid(self.coder.shown))
         return shares[:rows, :columns], saved
-
-    def _bytes(
-        self, apart: Sequence[Field], used: Sequence[Used | None] = (None, None)
-    ) -> list[bytes]:
-        """Payloads of the differences of one field or of a pair."""
-        contexts, counts = self.coder.network.motion_contexts, self.coder.counts
-        return [
-            encode_vectors(
-                field,
-                contexts.model(form),
-                first=apart[0] if place else None,
-                counts=None if counts is None else counts.of_vectors(form),
-                used=used[place],
-            )
-            for place, (field, form) in enumerate(zip(apart, vector_forms(len(apart)), strict=True))
-        ]
 
 
 class MotionReader:
@@ -215,7 +247,7 @@ class MotionReader:
 
     def nearest(self, frame: ReceivedFrame) -> Field:
         """The field of a P frame into its nearer reference, which nothing else is needed for."""
-        return self._coded_field(frame, 0, vector_forms(1)[0])
+        return self._coded_field(frame, 0, VectorForm.NEARER)
 
     def _shares(self, frame: ReceivedFrame) -> Shares | None:
         """Shares of the references, None for the usual."""
@@ -232,26 +264,26 @@ class MotionReader:
         """Motion into each reference, on the padded grid."""
         if not near:
             return ()
-        forms = vector_forms(len(near))
         used: list[Used | None] = [None, None]
         if shares is not None:
             used = [uses(shares, FIRST), uses(shares, SECOND)]
         if frame.kind == KIND_BI:
-            first = self._coded_field(frame, 0, forms[0], used=used[0])
-            apart = (first, self._coded_field(frame, 1, forms[1], used=used[1], first=first))
+            first = self._coded_field(frame, 0, VectorForm.FIRST, used=used[0])
+            second = self._coded_field(frame, 1, VectorForm.SECOND, used=used[1], first=first)
+            apart = (first, second)
             expected = direct(frame.number, *near)
             return apart if expected is None else _upon(expected, apart, self.grid)
         field = self.nearest(frame)
         if len(near) == 1:
             return (field,)
-        apart = (self._coded_field(frame, 1, _OLDER_FORM, used=used[1]),)
+        apart = (self._coded_field(frame, 1, VectorForm.OLDER, used=used[1]),)
         return (field, *_upon([onward(frame.number, field, *near)], apart, self.grid))
 
     def _coded_field(
         self,
         frame: ReceivedFrame,
         place: int,
-        form: int,
+        form: VectorForm,
         *,
         used: Used | None = None,
         first: Field | None = None,
@@ -260,9 +292,9 @@ class MotionReader:
         shown, contexts = vector_grid(self.coder.shown), self.coder.network.motion_contexts
         if first is not None:
             first = first[: shown[0], : shown[1]]
-        found = decode_vectors(
-            frame.fields[place], *shown, contexts.model(form), first=first, used=used
-        )
+        assert frame.qp is not None
+        model = contexts.model(vector_row(form, frame.qp))
+        found = decode_vectors(frame.fields[place], *shown, model, first=first, used=used)
         return extended(found, self.grid)
 
 

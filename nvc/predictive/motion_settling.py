@@ -16,11 +16,12 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from nvc.predictive.block_error import BLOCK, MARGIN, TAPS, block_error, clip_vector
-from nvc.predictive.vector_kernels import predict
-from nvc.predictive.vector_rates import field_bits, is_split, local_bits
+from nvc.predictive.block_error import BLOCK, MARGIN, TAPS, block_error
+from nvc.predictive.motion_price import ERROR_SLOPE, Price, on_grid, weight_at
+from nvc.predictive.vector_conditions import beside_of, is_split, predict
+from nvc.predictive.vector_rates import field_bits, local_bits
 
-MADE_WITH = "26a37c1c29437e6f"  # see nvc.entropy.jit
+MADE_WITH = "a692410efac49ad8"  # see nvc.entropy.jit
 _PASSES = 2
 _TWO_BANDS = 128  # rows of blocks from which the upper and lower half are done side by side
 _STEP_BITS = np.float32(4)  # worth of the error from which small steps are tried
@@ -74,8 +75,9 @@ class _Square(NamedTuple):
     costs: NDArray[np.float32]
     field: NDArray[np.int32]
     apart: NDArray[np.int32]
-    first: NDArray[np.int32]
-    weight: np.float32
+    beside: NDArray[np.int32]
+    price: Price
+    weight: np.float32  # of a bit here
     begin: int  # the band's first row in the picture
     row: int
     column: int
@@ -86,8 +88,9 @@ class _Square(NamedTuple):
 @numba.njit(cache=True, nogil=True)
 def _rate(square):  # type: ignore[no-untyped-def]
     return square.weight * local_bits(
-        square.costs, square.field, square.apart, square.first, square.row, square.column
-    )
+        square.costs, square.field, square.apart, square.beside, square.row, square.column,
+        square.price.unit,
+    )  # fmt: skip
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
@@ -105,8 +108,9 @@ def _inside(views, square, at, size, x, y):  # type: ignore[no-untyped-def]
     """The vector nearest to (x, y) that the block or square `at` may have."""
     height, width = views.current.shape
     top, left = (square.begin + at[0]) * BLOCK, at[1] * BLOCK
-    x = clip_vector(x + square.ox, left, size, width) - square.ox
-    return x, clip_vector(y + square.oy, top, size, height) - square.oy
+    unit = square.price.unit
+    x = on_grid(x, left, size, width, square.ox, unit)
+    return x, on_grid(y, top, size, height, square.oy, unit)
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
@@ -147,7 +151,8 @@ def _step(views, square, at, x, y, cost):  # type: ignore[no-untyped-def]
     _put(field, row, column, x, y)
     # Steps make smaller errors and seldom fewer bits.
     if cost - _rate(square) > _STEP_BITS * square.weight:
-        for unit in (2, 1):
+        for double in (2, 1):
+            unit = double * square.price.unit
             from_x, from_y = x, y
             for k in range(8):
                 nx = from_x + unit * (1, -1, 0, 0, 1, -1, 1, -1)[k]
@@ -176,12 +181,20 @@ def _settle_blocks(views, square, offered):  # type: ignore[no-untyped-def]
         field[at[0], at[1], 0], field[at[0], at[1], 1] = x, y
 
 
+@numba.njit(cache=True, nogil=True)
+def _priced(square, weight):  # type: ignore[no-untyped-def]
+    return _Square(
+        square.costs, square.field, square.apart, square.beside, square.price, weight, square.begin,
+        square.row, square.column, square.ox, square.oy,
+    )  # fmt: skip
+
+
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def _settle_square(views, square, offered, own):  # type: ignore[no-untyped-def]
     """Give a square what costs least; whether that is something else. offered, own: scratch."""
     field, row, column = square.field, square.row, square.column
     at = (row, column)
-    cost = _rate(square)
+    cost = np.float32(0)
     count = 0
     for k in range(4):
         block = (row + k // 2, column + k % 2)
@@ -189,6 +202,8 @@ def _settle_square(views, square, offered, own):  # type: ignore[no-untyped-def]
         own[k, 0], own[k, 1] = x, y
         count = _add(offered, count, x, y)
         cost += _error(views, square, block, BLOCK, x, y, _NO_LIMIT)
+    square = _priced(square, weight_at(square.price, cost, 16))
+    cost += _rate(square)
     split = is_split(field, row, column)
     count = _around(offered, count, field, row, column, 2)
     # A square that is one vector already has been reckoned with.
@@ -231,12 +246,12 @@ def _near(changed, row, column):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _settle(current, reference, expected, first, weight, taps, costs, passes, field, begin):  # type: ignore[no-untyped-def]
+def _settle(current, reference, expected, beside, price, taps, costs, passes, field, begin):  # type: ignore[no-untyped-def]
     """Change field, the band of block rows from `begin` on; see settled."""
     rows, columns = field.shape[0], field.shape[1]
     views = _Views(current, reference, taps, np.empty((19, 16), np.float32))
     apart = np.zeros((rows, columns, 2), np.int32)
-    field_bits(costs, field, apart, first)
+    field_bits(costs, field, apart, beside, price.unit)
     offered, own = np.zeros((16, 2), np.int64), np.zeros((4, 2), np.int64)
     changed = np.ones((rows // 2, columns // 2), np.bool_)
     for _ in range(passes):
@@ -248,7 +263,9 @@ def _settle(current, reference, expected, first, weight, taps, costs, passes, fi
                     continue
                 if _near(before, r // 2, c // 2) or _near(changed, r // 2, c // 2):
                     ox, oy = np.int64(expected[r, c, 0]), np.int64(expected[r, c, 1])
-                    square = _Square(costs, field, apart, first, weight, begin, r, c, ox, oy)
+                    square = _Square(
+                        costs, field, apart, beside, price, price.weight, begin, r, c, ox, oy
+                    )
                     changed[r // 2, c // 2] = _settle_square(views, square, offered, own)
 
 
@@ -261,6 +278,7 @@ def settled(
     weight: float,
     costs: NDArray[np.float32],
     first: NDArray[np.int32] | None = None,
+    unit: int = 1,
 ) -> NDArray[np.int32]:
     """A field (rows, columns, 2) int32, rows and columns even, changed for the better.
 
@@ -269,12 +287,13 @@ def settled(
     current = np.ascontiguousarray(current, np.float32)
     padded = np.pad(reference, MARGIN, mode="edge")
     apart = field - expected
-    held = np.zeros_like(field) if first is None else np.ascontiguousarray(first, np.int32)
+    price = Price(np.float32(weight), np.float32(ERROR_SLOPE), unit)
+    beside = beside_of(first, field.shape[:2])
 
     def settle(begin: int, end: int) -> None:
         _settle(
-            current, padded, expected[begin:end], held[begin:end], np.float32(weight), TAPS, costs,
-            _PASSES, apart[begin:end], begin,
+            current, padded, expected[begin:end], beside[begin:end], price, TAPS, costs, _PASSES,
+            apart[begin:end], begin,
         )  # fmt: skip
 
     in_bands(len(field), settle)

@@ -85,7 +85,7 @@ class SequenceEncoder:
         near = [record for record in references if record is not None]
         assert len(near) == len(references) == _REFERENCES[kind]
         if not near:
-            self.motion.last = None
+            self.motion.restart()
         motion = Motion(near, (still(vector_grid(self.coder.size)),) * len(near))
         if near and self.sends:
             if kind == KIND_BI:
@@ -117,7 +117,7 @@ class SequenceEncoder:
             kind,
             distances=[number - place.number for number in numbers],
             shares=motion.coded_shares,
-            fields=motion.coded,
+            fields=self.motion.payloads(motion, taken),
             tuning=coded[taken].tuning,
             pack=self.pack,
         )

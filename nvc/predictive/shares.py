@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nvc.errors import StreamError
 from nvc.predictive import share_kernels
 from nvc.predictive.contexts import fixed_model
+from nvc.predictive.motion_price import what_errors_cost
 
 SQUARE = 16  # luma samples of the full picture
 BOTH, FIRST, SECOND = 0, 1, 2
@@ -42,7 +43,7 @@ def choose_shares(
     weight: float,
     between: bool,
 ) -> tuple[Shares, float]:
-    """Shares of the squares of a frame, and the squared errors that they save over the usual one.
+    """Shares of the squares of a frame, and what they save over the usual one, in squared errors.
 
     source (H, W) uint8, its sides multiples of SQUARE; first, second: the references moved onto it,
     float32 in levels of 255; weight: cost of a bit in squared levels.
@@ -50,11 +51,11 @@ def choose_shares(
     grid = (source.shape[0] // SQUARE, source.shape[1] // SQUARE)
     errors = np.empty((3, *grid), np.float32)
     share_kernels.square_errors(source, first, second, SQUARE, errors)
-    ranked = errors[list(_RANKS[between])]
-    bits = np.array(_BITS[between], np.float32)[:, None, None]
-    ranks = (ranked + np.float32(weight) * bits).argmin(axis=0)
-    taken = np.take_along_axis(ranked, ranks[None], axis=0)[0]
-    saved = float((ranked[0].astype(np.float64) - taken).sum())
+    costs = what_errors_cost(errors[list(_RANKS[between])], weight)
+    bits = np.array(_BITS[between])[:, None, None]
+    ranks = (costs + weight * bits).argmin(axis=0)
+    taken = np.take_along_axis(costs, ranks[None], axis=0)[0]
+    saved = float((costs[0] - taken).sum())
     return np.array(_RANKS[between], np.uint8)[ranks], saved
 
 

@@ -1,9 +1,9 @@
 """The compiled walk over a motion field: the same steps write it and read it.
 
 Squares of 2x2 blocks in raster order: one bit says whether the four differ, then come one vector or
-four. A vector equals its median predictor, or the left, the upper or the zero vector, or is its
-difference to the predictor; every decision is an adaptive bit under what is known around it, and in
-the second of a pair of fields under what the first holds in the same place. A square that the
+four. A vector equals its median predictor, or one of the vectors around it, or in the second of a
+pair of fields that of the first in the same place, or it is its difference to the predictor; every
+decision is an adaptive bit under what is known around it (vector_conditions.py). A square that the
 reference takes no part in has the predictor, and no bits.
 """
 
@@ -22,47 +22,31 @@ from nvc.entropy.adaptive_kernels import (
     start_writing,
 )
 from nvc.entropy.jit import kernel
+from nvc.predictive.vector_conditions import (
+    CANDIDATES,
+    COUNTED,
+    EXPONENTS,
+    FIRST_UNIT,
+    MAX_UNIT,
+    candidate_context,
+    decided,
+    exponent_context,
+    is_candidate,
+    is_split,
+    known_of,
+    mantissa_context,
+    predictor_context,
+    sign_context,
+    split_context,
+    zero_context,
+)
 
-MADE_WITH = "016132193597dc50"  # see nvc.entropy.jit
+MADE_WITH = "153346bb7afddd46"  # see nvc.entropy.jit
 
-BAD_VECTOR = (
-    -1
-)  # returned by `read` for a vector beyond the limit, BAD_START for no payload's start
+# Returned by `read` for a vector beyond the limit, and for no payload's start.
+BAD_VECTOR = -1
 BAD_START = -2
-BYTES_PER_BLOCK = 64  # no vector takes more, should every bit of it cost 12
-
-_UNARY = 14  # steps of a difference before the Exp-Golomb escape
-_PREFIX = 16  # leading zeros an escape may have
-_COMPANIONS = 3  # classes of what the first field of a pair holds: nothing, up to 3, more
-_SPREADS = 4  # classes of the differences around: 0, up to 3, up to 10, more
-_FIRST_CANDIDATE = 12 * _COMPANIONS  # contexts before it: does the vector equal its predictor
-_FIRST_SPLIT = _FIRST_CANDIDATE + 12 * _COMPANIONS
-_FIRST_DIFFERENCE = _FIRST_SPLIT + 3 * _COMPANIONS * _SPREADS
-CONTEXTS = _FIRST_DIFFERENCE + _COMPANIONS * _SPREADS * 3 * (_UNARY + 1)
-
-
-@kernel
-def median(a, b, c):  # type: ignore[no-untyped-def]
-    return max(min(a, b), min(max(a, b), c))
-
-
-@kernel
-def predict(field, row, column, size, axis):  # type: ignore[no-untyped-def]
-    """Median of the left, upper and upper-right vector, or what of them is known by then.
-
-    size: 1 for a block, 2 for a square of four. The block at the lower right of a square, and one
-    at the right edge, take the upper-left vector for the upper-right.
-    """
-    if row == 0:
-        return np.int64(field[0, column - 1, axis]) if column > 0 else np.int64(0)
-    above = np.int64(field[row - 1, column, axis])
-    if column == 0:
-        return above
-    corner = column + size
-    if corner >= field.shape[1] or (row & 1 and column & 1):
-        corner = column - 1
-    left = np.int64(field[row, column - 1, axis])
-    return median(left, above, np.int64(field[row - 1, corner, axis]))
+BYTES_PER_BLOCK = 96  # no vector takes more, should every bit of it cost 12
 
 
 @kernel
@@ -83,188 +67,135 @@ def _even_bit(coder, data, bit, writing):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _difference(coder, data, model, counts, context, value, nonzero, writing):  # type: ignore[no-untyped-def]
-    """One component: a zero bit unless it is known, sign, unary magnitude, Exp-Golomb escape."""
+def _difference(coder, data, model, counts, known, axis, other, value, writing):  # type: ignore[no-untyped-def]
+    """One component in units: is it zero, its magnitude as an exponent and bits, its sign.
+
+    other: 0 for the first component, 1 behind a zero, when this is none, 2 behind another.
+    """
     bit = np.int64(value != 0)
-    if not nonzero and not _bit(coder, data, model, counts, context, bit, writing):
-        return np.int64(0)
-    negative = _even_bit(coder, data, np.int64(value < 0), writing)
-    rest = abs(value) - 1
-    steps = np.int64(0)
-    while steps < _UNARY and _bit(
-        coder, data, model, counts, context + 1 + steps, np.int64(steps < rest), writing
-    ):
-        steps += 1
-    magnitude = steps + 1
-    if steps == _UNARY:
-        rest -= _UNARY - 1  # 1 and more
-        length = np.int64(0)
-        while _even_bit(coder, data, np.int64(rest >> (length + 1) > 0), writing):
-            length += 1
-            if length == _PREFIX:
-                break
-        number = np.int64(1)
-        for j in range(length - 1, -1, -1):
-            number = number << 1 | _even_bit(coder, data, (rest >> j) & 1, writing)
-        magnitude += number - 1
-    return -magnitude if negative else magnitude
+    if other != 1:
+        context = zero_context(known, axis, other)
+        if not _bit(coder, data, model, counts, context, bit, writing):
+            return np.int64(0)
+    magnitude = abs(value)
+    exponent = np.int64(0)
+    while exponent < EXPONENTS:
+        context = exponent_context(known, axis, other, exponent)
+        more = np.int64(magnitude >> (exponent + 1) > 0)
+        if not _bit(coder, data, model, counts, context, more, writing):
+            break
+        exponent += 1
+    found = np.int64(1)
+    for place in range(exponent - 1, -1, -1):
+        bit = (magnitude >> place) & 1
+        if place >= exponent - COUNTED:
+            context = mantissa_context(known, axis, exponent, place, found)
+            bit = _bit(coder, data, model, counts, context, bit, writing)
+        else:
+            bit = _even_bit(coder, data, bit, writing)
+        found = found << 1 | bit
+    context = sign_context(known, axis, exponent)
+    negative = _bit(coder, data, model, counts, context, np.int64(value < 0), writing)
+    return -found if negative else found
 
 
 @kernel
-def _length(field, row, column):  # type: ignore[no-untyped-def]
-    return abs(np.int64(field[row, column, 0])) + abs(np.int64(field[row, column, 1]))
-
-
-@kernel
-def _spread(around):  # type: ignore[no-untyped-def]
-    """Class of differences around, 0.._SPREADS - 1."""
-    return np.int64(around > 0) + np.int64(around > 3) + np.int64(around > 10)
-
-
-@kernel
-def surroundings(field, apart, row, column):  # type: ignore[no-untyped-def]
-    """Of a block or square: differences to the left and above, and whether vectors there agree."""
-    left, above, alike = np.int64(0), np.int64(0), 0
-    if column > 0:
-        left = _length(apart, row, column - 1)
-    if row > 0:
-        above = _length(apart, row - 1, column)
-        if column > 0:
-            alike = int(
-                field[row, column - 1, 0] == field[row - 1, column, 0]
-                and field[row, column - 1, 1] == field[row - 1, column, 1]
-            )
-    return left, above, alike
-
-
-@kernel
-def candidate_vector(field, row, column, candidate):  # type: ignore[no-untyped-def]
-    """Whether there is a candidate (left, above, zero) and what it is."""
-    if candidate == 0:
-        if column == 0:
-            return False, np.int64(0), np.int64(0)
-        return True, np.int64(field[row, column - 1, 0]), np.int64(field[row, column - 1, 1])
-    if candidate == 1:
-        if row == 0:
-            return False, np.int64(0), np.int64(0)
-        return True, np.int64(field[row - 1, column, 0]), np.int64(field[row - 1, column, 1])
-    return True, np.int64(0), np.int64(0)
-
-
-@kernel
-def _vector(coder, data, model, counts, field, apart, beside, row, column, size, writing):  # type: ignore[no-untyped-def]
-    """Code the vector of one block or square at its upper-left block; sets field and apart there.
-
-    apart (rows, columns, 2): differences to the predictor of the vectors so far; beside: class of
-    what the first field of a pair holds here.
-    """
-    px, py = predict(field, row, column, size, 0), predict(field, row, column, size, 1)
+def _vector(coder, data, model, counts, field, apart, beside, row, column, size, unit, writing):  # type: ignore[no-untyped-def]
+    """Code the vector at the upper-left block of a block or square; sets field and apart there."""
+    known = known_of(field, apart, beside, row, column, size, unit)
+    px, py = known.px, known.py
     x, y = np.int64(field[row, column, 0]), np.int64(field[row, column, 1])
-    left, above, alike = surroundings(field, apart, row, column)
-    spread = _spread(left + above)
-    split = int(size == 1)
-    context = ((int(left > 0) + int(above > 0)) * 4 + alike * 2 + split) * _COMPANIONS + beside
-    if _bit(coder, data, model, counts, context, np.int64(x == px and y == py), writing):
+    context = predictor_context(known)
+    found = _bit(coder, data, model, counts, context, np.int64(x == px and y == py), writing)
+    if found:
         x, y = px, py
-    else:
-        found = False
-        for candidate in range(3):
-            there, qx, qy = candidate_vector(field, row, column, candidate)
-            if not there or (qx == px and qy == py):
-                continue
-            context = candidate * 4 + split * 2 + int(spread > 1)
-            context = _FIRST_CANDIDATE + context * _COMPANIONS + beside
-            if _bit(coder, data, model, counts, context, np.int64(x == qx and y == qy), writing):
+    number = 0
+    while not found and number < CANDIDATES:
+        if is_candidate(known, number):
+            _, qx, qy = known.around[number]
+            context = candidate_context(known, number)
+            same = np.int64(x == qx and y == qy)
+            if _bit(coder, data, model, counts, context, same, writing):
                 x, y = qx, qy
-                found = True
-                break
-        if not found:
-            context = _FIRST_DIFFERENCE + (beside * _SPREADS + spread) * 3 * (_UNARY + 1)
-            dx = _difference(coder, data, model, counts, context, x - px, False, writing)
-            context += (1 if dx == 0 else 2) * (_UNARY + 1)
-            dy = _difference(coder, data, model, counts, context, y - py, dx == 0, writing)
-            x, y = px + dx, py + dy
+                found = np.int64(1)
+        number += 1
+    if not found:
+        dx, dy = (x - px) // unit, (y - py) // unit
+        dx = _difference(coder, data, model, counts, known, 0, 0, dx, writing)
+        other = 1 if dx == 0 else 2
+        dy = _difference(coder, data, model, counts, known, 1, other, dy, writing)
+        x, y = px + dx * unit, py + dy * unit
     field[row, column, 0], field[row, column, 1] = x, y
-    apart[row, column, 0], apart[row, column, 1] = x - px, y - py
+    decided(apart, row, column, size, x - px, y - py)
 
 
 @kernel
-def _companion(length):  # type: ignore[no-untyped-def]
-    return np.int64(length > 0) + np.int64(length > 3)
+def _unit(coder, data, model, counts, unit, writing):  # type: ignore[no-untyped-def]
+    """What vectors are multiples of: 1, 2 or 4 quarter samples."""
+    found = np.int64(1)
+    while found < MAX_UNIT:
+        context = FIRST_UNIT + found - 1
+        if not _bit(coder, data, model, counts, context, np.int64(unit > found), writing):
+            break
+        found *= 2
+    return found
 
 
 @kernel
-def _walk(coder, data, model, counts, field, first, used, limit, writing):  # type: ignore[no-untyped-def]
-    """Write or read the field; False for a vector beyond the limit.
-
-    used: by square, whether it has a vector at all; the field is given one where it has not.
-    """
+def _walk(coder, data, model, counts, field, beside, used, unit, limit, writing):  # type: ignore[no-untyped-def]
+    """Write or read the field; False for a vector beyond the limit. Its sides are even."""
     rows, columns, _ = field.shape
+    unit = _unit(coder, data, model, counts, unit, writing)
     apart = np.zeros((rows, columns, 2), np.int32)
-    splits = np.zeros(((rows + 1) // 2 + 1, (columns + 1) // 2 + 1), np.int64)
     for row in range(0, rows, 2):
         for column in range(0, columns, 2):
-            bottom, right = min(row + 2, rows), min(column + 2, columns)
             if not used[row // 2, column // 2]:
-                px, py = predict(field, row, column, 2, 0), predict(field, row, column, 2, 1)
-                for r in range(row, bottom):
-                    for c in range(column, right):
-                        field[r, c, 0], field[r, c, 1] = px, py
+                known = known_of(field, apart, beside, row, column, 2, unit)
+                _spread(field, row, column, known.px, known.py)
                 continue
-            split, longest = np.int64(0), np.int64(0)
-            for r in range(row, bottom):
-                for c in range(column, right):
-                    longest = max(longest, _length(first, r, c))
-                    for axis in range(2):
-                        split |= np.int64(field[r, c, axis] != field[row, column, axis])
-            # Row and column 0 of splits stand for what lies outside.
-            at, beside = row // 2 + 1, column // 2 + 1
-            around = np.int64(0)
-            if column > 0:
-                around += _length(apart, row, column - 1)
-            if row > 0:
-                around += _length(apart, row - 1, column)
-            context = splits[at - 1, beside] + splits[at, beside - 1]
-            context = (context * _COMPANIONS + _companion(longest)) * _SPREADS + _spread(around)
-            split = _bit(coder, data, model, counts, _FIRST_SPLIT + context, split, writing)
-            splits[at, beside] = split
-            for r in range(row, bottom):
-                for c in range(column, right):
-                    if split or (r == row and c == column):
-                        size, held = (1, _length(first, r, c)) if split else (2, longest)
-                        _vector(
-                            coder, data, model, counts, field, apart, _companion(held), r, c, size,
-                            writing,
-                        )  # fmt: skip
-                    else:
-                        for axis in range(2):
-                            field[r, c, axis] = field[row, column, axis]
-                            apart[r, c, axis] = apart[row, column, axis]
-                    if max(abs(field[r, c, 0]), abs(field[r, c, 1])) > limit:
-                        return False
+            split = is_split(field, row, column)
+            context = split_context(field, apart, beside, row, column, unit)
+            split = _bit(coder, data, model, counts, context, split, writing)
+            for k in range(4 if split else 1):
+                r, c, size = row + k // 2, column + k % 2, 1 if split else 2
+                _vector(coder, data, model, counts, field, apart, beside, r, c, size, unit, writing)
+                if max(abs(field[r, c, 0]), abs(field[r, c, 1])) > limit:
+                    return False
+            if not split:
+                x, y = field[row, column, 0], field[row, column, 1]
+                _spread(field, row, column, x, y)
     return True
 
 
 @kernel
-def write(field, first, used, model, counts, limit, digits):  # type: ignore[no-untyped-def]
+def _spread(field, row, column, x, y):  # type: ignore[no-untyped-def]
+    """Give all four blocks of a square one vector."""
+    for k in range(4):
+        field[row + k // 2, column + k % 2, 0] = x
+        field[row + k // 2, column + k % 2, 1] = y
+
+
+@kernel
+def write(field, beside, used, model, counts, unit, limit, digits):  # type: ignore[no-untyped-def]
     """The bytes, (n,) uint8; digits: room for them, uint16. Vectors not used are set in `field`.
 
-    first: of a pair the first field, when this is the second, else zeros; used: (rows / 2, columns
-    / 2) bool, rounded up; counts (CONTEXTS, 2): the bits written are added to it.
+    field (rows, columns, 2) int32, its sides even; beside: see vector_conditions; used (rows / 2,
+    columns / 2) bool; unit: what the vectors are multiples of; counts (CONTEXTS, 2): the bits
+    written are added to it.
     """
     coder = np.zeros(CODER_SIZE, dtype=np.int64)
     start_writing(coder)
-    _walk(coder, digits, model, counts, field, first, used, limit, True)
+    _walk(coder, digits, model, counts, field, beside, used, unit, limit, True)
     return finish_writing(coder, digits)
 
 
 @kernel
-def read(data, first, used, model, limit, field):  # type: ignore[no-untyped-def]
+def read(data, beside, used, model, limit, field):  # type: ignore[no-untyped-def]
     """Fill ``field`` (zeros); the bytes looked at, BAD_VECTOR or BAD_START."""
     coder = np.zeros(CODER_SIZE, dtype=np.int64)
     if not start_reading(coder, data):
         return np.int64(BAD_START)
     counts = np.zeros((1, 2), dtype=np.int64)
-    if not _walk(coder, data, model, counts, field, first, used, limit, False):
+    if not _walk(coder, data, model, counts, field, beside, used, 1, limit, False):
         return np.int64(BAD_VECTOR)
     return bytes_read(coder)

@@ -11,22 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvc.entropy.jit import kernel
-from nvc.predictive.vector_kernels import (
-    _COMPANIONS,
-    _FIRST_CANDIDATE,
-    _FIRST_DIFFERENCE,
-    _FIRST_SPLIT,
-    _SPREADS,
-    _UNARY,
-    _companion,
-    _length,
-    _spread,
-    candidate_vector,
-    predict,
-    surroundings,
+from nvc.predictive.vector_conditions import (
+    CANDIDATES,
+    COUNTED,
+    EXPONENTS,
+    candidate_context,
+    decided,
+    exponent_context,
+    is_candidate,
+    is_split,
+    known_of,
+    mantissa_context,
+    predictor_context,
+    sign_context,
+    split_context,
+    zero_context,
 )
 
-MADE_WITH = "ac240fd42c51624e"  # see nvc.entropy.jit
+MADE_WITH = "772bab001039b807"  # see nvc.entropy.jit
 _LEAST = 0.002  # probability; adaptive bits move on, so none stays dearer or cheaper for long
 
 
@@ -38,118 +40,90 @@ def code_lengths(model: NDArray[np.int32]) -> NDArray[np.float32]:
 
 
 @kernel
-def _difference_bits(costs, context, value, nonzero):  # type: ignore[no-untyped-def]
+def _difference_bits(costs, known, axis, other, value):  # type: ignore[no-untyped-def]
+    """Of one component in units."""
     bits = np.float32(0)
-    if not nonzero:
-        bits += costs[context, np.int64(value != 0)]
+    if other != 1:
+        bits += costs[zero_context(known, axis, other), np.int64(value != 0)]
         if value == 0:
             return bits
-    bits += np.float32(1)  # the sign
-    rest = abs(value) - 1
-    for steps in range(_UNARY):
-        more = np.int64(steps < rest)
-        bits += costs[context + 1 + steps, more]
+    magnitude, exponent = abs(value), np.int64(0)
+    while exponent < EXPONENTS:
+        more = np.int64(magnitude >> (exponent + 1) > 0)
+        bits += costs[exponent_context(known, axis, other, exponent), more]
         if not more:
-            return bits
-    rest -= _UNARY - 1
-    length = np.int64(0)
-    while rest >> (length + 1) > 0:
-        length += 1
-    return bits + np.float32(2 * length + 1)
+            break
+        exponent += 1
+    for place in range(exponent - 1, -1, -1):
+        if place >= exponent - COUNTED:
+            context = mantissa_context(known, axis, exponent, place, magnitude >> (place + 1))
+            bits += costs[context, (magnitude >> place) & 1]
+        else:
+            bits += np.float32(1)
+    return bits + costs[sign_context(known, axis, exponent), np.int64(value < 0)]
 
 
 @kernel
-def _vector_bits(costs, field, apart, beside, row, column, size):  # type: ignore[no-untyped-def]
+def _vector_bits(costs, field, apart, beside, row, column, size, unit):  # type: ignore[no-untyped-def]
     """Of the vector of a block or square, which sets apart there; see vector_kernels._vector."""
-    px, py = predict(field, row, column, size, 0), predict(field, row, column, size, 1)
+    known = known_of(field, apart, beside, row, column, size, unit)
     x, y = np.int64(field[row, column, 0]), np.int64(field[row, column, 1])
-    left, above, alike = surroundings(field, apart, row, column)
-    apart[row, column, 0], apart[row, column, 1] = x - px, y - py
-    spread, split = _spread(left + above), int(size == 1)
-    context = ((int(left > 0) + int(above > 0)) * 4 + alike * 2 + split) * _COMPANIONS + beside
-    same = np.int64(x == px and y == py)
-    bits = costs[context, same]
+    dx, dy = x - known.px, y - known.py
+    decided(apart, row, column, size, dx, dy)
+    same = np.int64(dx == 0 and dy == 0)
+    bits = costs[predictor_context(known), same]
     if same:
         return bits
-    for candidate in range(3):
-        there, qx, qy = candidate_vector(field, row, column, candidate)
-        if not there or (qx == px and qy == py):
-            continue
-        context = candidate * 4 + split * 2 + int(spread > 1)
-        same = np.int64(x == qx and y == qy)
-        bits += costs[_FIRST_CANDIDATE + context * _COMPANIONS + beside, same]
-        if same:
-            return bits
-    context = _FIRST_DIFFERENCE + (beside * _SPREADS + spread) * 3 * (_UNARY + 1)
-    bits += _difference_bits(costs, context, x - px, False)
-    context += (1 if x == px else 2) * (_UNARY + 1)
-    return bits + _difference_bits(costs, context, y - py, x == px)
+    for number in range(CANDIDATES):
+        if is_candidate(known, number):
+            _, qx, qy = known.around[number]
+            same = np.int64(x == qx and y == qy)
+            bits += costs[candidate_context(known, number), same]
+            if same:
+                return bits
+    bits += _difference_bits(costs, known, 0, 0, dx // unit)
+    return bits + _difference_bits(costs, known, 1, 1 if dx == 0 else 2, dy // unit)
 
 
 @kernel
-def is_split(field, row, column):  # type: ignore[no-untyped-def]
-    """Whether the four vectors of a square differ, 0 or 1."""
-    for k in range(1, 4):
-        for axis in range(2):
-            if field[row + k // 2, column + k % 2, axis] != field[row, column, axis]:
-                return np.int64(1)
-    return np.int64(0)
-
-
-@kernel
-def square_bits(costs, field, apart, first, row, column):  # type: ignore[no-untyped-def]
+def square_bits(costs, field, apart, beside, row, column, unit):  # type: ignore[no-untyped-def]
     """Bits of the square at an even row and column of a field with even sides; sets apart there.
 
     costs: code_lengths; apart: differences to the predictors, of the squares before as square_bits
-    has set them; first: of a pair the first field, when this is the second, else zeros.
+    has set them; beside: see vector_conditions; unit: what vectors are multiples of.
     """
-    longest, around = np.int64(0), np.int64(0)
-    for k in range(4):
-        longest = max(longest, _length(first, row + k // 2, column + k % 2))
-    context = np.int64(0)
-    if column > 0:
-        around += _length(apart, row, column - 1)
-        context += is_split(field, row, column - 2)
-    if row > 0:
-        around += _length(apart, row - 1, column)
-        context += is_split(field, row - 2, column)
-    context = (context * _COMPANIONS + _companion(longest)) * _SPREADS + _spread(around)
     split = is_split(field, row, column)
-    bits = costs[_FIRST_SPLIT + context, split]
+    bits = costs[split_context(field, apart, beside, row, column, unit), split]
     if not split:
-        bits += _vector_bits(costs, field, apart, _companion(longest), row, column, 2)
-        for k in range(1, 4):
-            for axis in range(2):
-                apart[row + k // 2, column + k % 2, axis] = apart[row, column, axis]
-        return bits
+        return bits + _vector_bits(costs, field, apart, beside, row, column, 2, unit)
     for k in range(4):
         r, c = row + k // 2, column + k % 2
-        bits += _vector_bits(costs, field, apart, _companion(_length(first, r, c)), r, c, 1)
+        bits += _vector_bits(costs, field, apart, beside, r, c, 1, unit)
     return bits
 
 
 @kernel
-def local_bits(costs, field, apart, first, row, column):  # type: ignore[no-untyped-def]
+def local_bits(costs, field, apart, beside, row, column, unit):  # type: ignore[no-untyped-def]
     """Bits of a square and of those whose predictors it takes part in; sets apart in all of them.
 
     What these change for the squares behind them is left out.
     """
     rows, columns = field.shape[0], field.shape[1]
-    bits = square_bits(costs, field, apart, first, row, column)
+    bits = square_bits(costs, field, apart, beside, row, column, unit)
     if column + 2 < columns:
-        bits += square_bits(costs, field, apart, first, row, column + 2)
+        bits += square_bits(costs, field, apart, beside, row, column + 2, unit)
     if row + 2 < rows:
         if column > 0:
-            bits += square_bits(costs, field, apart, first, row + 2, column - 2)
-        bits += square_bits(costs, field, apart, first, row + 2, column)
+            bits += square_bits(costs, field, apart, beside, row + 2, column - 2, unit)
+        bits += square_bits(costs, field, apart, beside, row + 2, column, unit)
     return bits
 
 
 @kernel
-def field_bits(costs, field, apart, first):  # type: ignore[no-untyped-def]
+def field_bits(costs, field, apart, beside, unit):  # type: ignore[no-untyped-def]
     """Bits of a whole field; sets all of apart."""
     total = 0.0
     for row in range(0, field.shape[0], 2):
         for column in range(0, field.shape[1], 2):
-            total += square_bits(costs, field, apart, first, row, column)
+            total += square_bits(costs, field, apart, beside, row, column, unit)
     return total
