@@ -14,6 +14,7 @@ from nvc.entropy.jit import kernel
 
 MAX_UNIT = 4  # quarter samples: vectors are multiples of 1, 2 or 4
 CANDIDATES = 5
+_OF_FIRST = 2  # the candidate that is of the first field of a pair
 EXPONENTS = 13  # largest exponent of a magnitude
 COUNTED = 2  # bits of a magnitude under its first that are adaptive, the rest are even
 
@@ -50,24 +51,34 @@ class Known(NamedTuple):
     """What is known where a vector is to come.
 
     px, py: the predictor; around: is it there, x, y of the left, the upper vector, that of the
-    first field, the upper right and the upper left one; those that are there and not there count
-    in the sums over four below. nearby, towards: of x and of y, in units, how far those around
-    are from the predictor and their own predictors, and to which side they lie; apart: bit 0 the
-    left, bit 1 the upper one is not its predictor; same: how many equal the predictor; split:
-    whether it is a block's; held, held_around: octaves of the first field.
+    first field, the upper right and the upper left one; apart: bit 0 the left, bit 1 the upper one
+    is not its predictor; same: how many around, but for the first field's, equal the predictor;
+    split: whether it is a block's; held, held_around: octaves of the first field.
     """
 
     px: int
     py: int
     around: tuple[tuple[int, int, int], ...]
-    nearby: tuple[int, int]
-    towards: tuple[int, int]
-    first: tuple[int, int]
     apart: int
     same: int
     split: int
     held: int
     held_around: int
+
+
+class Nearby(NamedTuple):
+    """What is known of the difference to the predictor, of x and of y, where there is one.
+
+    nearby: octave of how far those around are from the predictor and their own predictors;
+    towards: the side on which they lie; first, first_side: octave and side of the first field's;
+    split: as Known has it.
+    """
+
+    nearby: tuple[int, int]
+    towards: tuple[int, int]
+    first: tuple[int, int]
+    first_side: tuple[int, int]
+    split: int
 
 
 @kernel
@@ -143,29 +154,51 @@ def known_of(field, apart, beside, row, column, size, unit):  # type: ignore[no-
     upper_right = _at(field, row - 1, corner, right)
     upper_left = _at(field, row - 1, column - 1, row > 0 and column > 0)
     fx, fy = np.int64(beside[row, column, 0]), np.int64(beside[row, column, 1])
-    first = (np.int64(1), fx // unit * unit, fy // unit * unit)
-    around = (left, above, first, upper_right, upper_left)
+    held = np.int64(0)
+    if fx != 0 or fy != 0:
+        held = octave((abs(fx) + abs(fy)) // unit)
+        fx, fy = fx // unit * unit, fy // unit * unit
+    around = (left, above, (np.int64(1), fx, fy), upper_right, upper_left)
     same, apart_from = np.int64(0), np.int64(0)
-    near_x, near_y, to_x, to_y = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
     for k in range(CANDIDATES):
         there, x, y = around[k]
-        if there and k != 2:
-            near_x += abs(x - px)
-            near_y += abs(y - py)
-            to_x += x - px
-            to_y += y - py
-            same += np.int64(x == px and y == py)
+        same += np.int64(there and k != _OF_FIRST and x == px and y == py)
+    for k in range(2):
+        r, c = row - k, column - 1 + k
+        if r >= 0 and c >= 0:
+            apart_from += np.int64(_length(apart, r, c) > 0) << k
+    split, around_first = np.int64(size == 1), np.int64(beside[row, column, 2])
+    return Known(px, py, around, apart_from, same, split, held, around_first)
+
+
+@kernel
+def nearby_of(known, apart, beside, row, column, unit):  # type: ignore[no-untyped-def]
+    """Nearby of a block or square of which `known` is known."""
+    near_x, near_y, to_x, to_y = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+    for k in range(CANDIDATES):
+        there, x, y = known.around[k]
+        if there and k != _OF_FIRST:
+            near_x += abs(x - known.px)
+            near_y += abs(y - known.py)
+            to_x += x - known.px
+            to_y += y - known.py
     for k in range(2):
         r, c = row - k, column - 1 + k
         if r >= 0 and c >= 0:
             near_x += abs(np.int64(apart[r, c, 0]))
             near_y += abs(np.int64(apart[r, c, 1]))
-            apart_from += np.int64(_length(apart, r, c) > 0) << k
-    return Known(
-        px, py, around, (near_x // unit, near_y // unit), (side(to_x), side(to_y)),
-        (fx // unit, fy // unit), apart_from, same, np.int64(size == 1),
-        octave((abs(fx) + abs(fy)) // unit), np.int64(beside[row, column, 2]),
-    )  # fmt: skip
+    fx = np.int64(beside[row, column, 0]) // unit
+    fy = np.int64(beside[row, column, 1]) // unit
+    return Nearby(
+        (
+            min(octave(near_x // unit), _OCTAVES - 1),
+            min(octave(near_y // unit), _OCTAVES - 1),
+        ),
+        (side(to_x), side(to_y)),
+        (min(octave(fx), 2), min(octave(fy), 2)),
+        (side(fx), side(fy)),
+        known.split,
+    )
 
 
 @kernel
@@ -225,31 +258,29 @@ def candidate_context(known, number):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def zero_context(known, axis, other):  # type: ignore[no-untyped-def]
+def zero_context(near, axis, other):  # type: ignore[no-untyped-def]
     """Of: is a component of the difference not zero; other: see vector_kernels._difference."""
-    nearby = min(octave(known.nearby[axis]), _OCTAVES - 1)
-    context = (other * _OCTAVES + nearby) * 2 + known.split
-    return _FIRST_ZERO + context * 3 + min(octave(known.first[axis]), 2)
+    context = (other * _OCTAVES + near.nearby[axis]) * 2 + near.split
+    return _FIRST_ZERO + context * 3 + near.first[axis]
 
 
 @kernel
-def exponent_context(known, axis, other, exponent):  # type: ignore[no-untyped-def]
+def exponent_context(near, axis, other, exponent):  # type: ignore[no-untyped-def]
     """Of: is the exponent of a magnitude over this one."""
-    context = min(octave(known.nearby[axis]), _OCTAVES - 1) * EXPONENTS + exponent
-    context = context * 3 + min(octave(known.first[axis]), 2)
+    context = (near.nearby[axis] * EXPONENTS + exponent) * 3 + near.first[axis]
     return _FIRST_EXPONENT + context * 2 + min(other, 1)
 
 
 @kernel
-def mantissa_context(known, axis, exponent, place, found):  # type: ignore[no-untyped-def]
+def mantissa_context(near, axis, exponent, place, found):  # type: ignore[no-untyped-def]
     """Of the bit of a magnitude at a place under its first; found: the bits over it."""
     top = 0 if place == exponent - 1 else 1 + (found & 1)
     context = min(exponent, 7) * 3 + top
-    return _FIRST_MANTISSA + context * _OCTAVES + min(octave(known.nearby[axis]), _OCTAVES - 1)
+    return _FIRST_MANTISSA + context * _OCTAVES + near.nearby[axis]
 
 
 @kernel
-def sign_context(known, axis, exponent):  # type: ignore[no-untyped-def]
+def sign_context(near, axis, exponent):  # type: ignore[no-untyped-def]
     """Of the sign of a component."""
-    context = known.towards[axis] * 3 + side(known.first[axis])
+    context = near.towards[axis] * 3 + near.first_side[axis]
     return _FIRST_SIGN + context * 5 + min(exponent, 4)

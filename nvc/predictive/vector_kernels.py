@@ -35,13 +35,14 @@ from nvc.predictive.vector_conditions import (
     is_split,
     known_of,
     mantissa_context,
+    nearby_of,
     predictor_context,
     sign_context,
     split_context,
     zero_context,
 )
 
-MADE_WITH = "153346bb7afddd46"  # see nvc.entropy.jit
+MADE_WITH = "a6a0b014111e0993"  # see nvc.entropy.jit
 
 # Returned by `read` for a vector beyond the limit, and for no payload's start.
 BAD_VECTOR = -1
@@ -67,20 +68,20 @@ def _even_bit(coder, data, bit, writing):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _difference(coder, data, model, counts, known, axis, other, value, writing):  # type: ignore[no-untyped-def]
+def _difference(coder, data, model, counts, near, axis, other, value, writing):  # type: ignore[no-untyped-def]
     """One component in units: is it zero, its magnitude as an exponent and bits, its sign.
 
     other: 0 for the first component, 1 behind a zero, when this is none, 2 behind another.
     """
     bit = np.int64(value != 0)
     if other != 1:
-        context = zero_context(known, axis, other)
+        context = zero_context(near, axis, other)
         if not _bit(coder, data, model, counts, context, bit, writing):
             return np.int64(0)
     magnitude = abs(value)
     exponent = np.int64(0)
     while exponent < EXPONENTS:
-        context = exponent_context(known, axis, other, exponent)
+        context = exponent_context(near, axis, other, exponent)
         more = np.int64(magnitude >> (exponent + 1) > 0)
         if not _bit(coder, data, model, counts, context, more, writing):
             break
@@ -89,12 +90,12 @@ def _difference(coder, data, model, counts, known, axis, other, value, writing):
     for place in range(exponent - 1, -1, -1):
         bit = (magnitude >> place) & 1
         if place >= exponent - COUNTED:
-            context = mantissa_context(known, axis, exponent, place, found)
+            context = mantissa_context(near, axis, exponent, place, found)
             bit = _bit(coder, data, model, counts, context, bit, writing)
         else:
             bit = _even_bit(coder, data, bit, writing)
         found = found << 1 | bit
-    context = sign_context(known, axis, exponent)
+    context = sign_context(near, axis, exponent)
     negative = _bit(coder, data, model, counts, context, np.int64(value < 0), writing)
     return -found if negative else found
 
@@ -120,10 +121,11 @@ def _vector(coder, data, model, counts, field, apart, beside, row, column, size,
                 found = np.int64(1)
         number += 1
     if not found:
+        near = nearby_of(known, apart, beside, row, column, unit)
         dx, dy = (x - px) // unit, (y - py) // unit
-        dx = _difference(coder, data, model, counts, known, 0, 0, dx, writing)
+        dx = _difference(coder, data, model, counts, near, 0, 0, dx, writing)
         other = 1 if dx == 0 else 2
-        dy = _difference(coder, data, model, counts, known, 1, other, dy, writing)
+        dy = _difference(coder, data, model, counts, near, 1, other, dy, writing)
         x, y = px + dx * unit, py + dy * unit
     field[row, column, 0], field[row, column, 1] = x, y
     decided(apart, row, column, size, x - px, y - py)

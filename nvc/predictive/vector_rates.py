@@ -22,13 +22,14 @@ from nvc.predictive.vector_conditions import (
     is_split,
     known_of,
     mantissa_context,
+    nearby_of,
     predictor_context,
     sign_context,
     split_context,
     zero_context,
 )
 
-MADE_WITH = "772bab001039b807"  # see nvc.entropy.jit
+MADE_WITH = "9b17f545ee49d124"  # see nvc.entropy.jit
 _LEAST = 0.002  # probability; adaptive bits move on, so none stays dearer or cheaper for long
 
 
@@ -40,27 +41,27 @@ def code_lengths(model: NDArray[np.int32]) -> NDArray[np.float32]:
 
 
 @kernel
-def _difference_bits(costs, known, axis, other, value):  # type: ignore[no-untyped-def]
+def _difference_bits(costs, near, axis, other, value):  # type: ignore[no-untyped-def]
     """Of one component in units."""
     bits = np.float32(0)
     if other != 1:
-        bits += costs[zero_context(known, axis, other), np.int64(value != 0)]
+        bits += costs[zero_context(near, axis, other), np.int64(value != 0)]
         if value == 0:
             return bits
     magnitude, exponent = abs(value), np.int64(0)
     while exponent < EXPONENTS:
         more = np.int64(magnitude >> (exponent + 1) > 0)
-        bits += costs[exponent_context(known, axis, other, exponent), more]
+        bits += costs[exponent_context(near, axis, other, exponent), more]
         if not more:
             break
         exponent += 1
     for place in range(exponent - 1, -1, -1):
         if place >= exponent - COUNTED:
-            context = mantissa_context(known, axis, exponent, place, magnitude >> (place + 1))
+            context = mantissa_context(near, axis, exponent, place, magnitude >> (place + 1))
             bits += costs[context, (magnitude >> place) & 1]
         else:
             bits += np.float32(1)
-    return bits + costs[sign_context(known, axis, exponent), np.int64(value < 0)]
+    return bits + costs[sign_context(near, axis, exponent), np.int64(value < 0)]
 
 
 @kernel
@@ -81,8 +82,9 @@ def _vector_bits(costs, field, apart, beside, row, column, size, unit):  # type:
             bits += costs[candidate_context(known, number), same]
             if same:
                 return bits
-    bits += _difference_bits(costs, known, 0, 0, dx // unit)
-    return bits + _difference_bits(costs, known, 1, 1 if dx == 0 else 2, dy // unit)
+    near = nearby_of(known, apart, beside, row, column, unit)
+    bits += _difference_bits(costs, near, 0, 0, dx // unit)
+    return bits + _difference_bits(costs, near, 1, 1 if dx == 0 else 2, dy // unit)
 
 
 @kernel
