@@ -12,14 +12,15 @@ from nvc.predictive.block_error import clip_vector
 
 MADE_WITH = "d098d3ac3456a8e1"  # see nvc.entropy.jit
 
-# Of the squared error a sample that motion leaves in a square, by how much a bit there is dearer.
-# Measured (docs/predictive.md).
-ERROR_SLOPE = 2.0
+ERROR_SLOPE = 2.0  # of a bit's cost over squared error a sample; measured (docs/predictive.md)
 
 
 class Price(NamedTuple):
-    """weight: cost of a bit in squared levels; slope: see weight_at; unit: of vectors, in quarter
-    samples: a vector less the one expected is a multiple of it.
+    """What a search goes by.
+
+    weight: cost of a bit in squared levels, where nothing is left; slope: by how much it rises with
+    the error that is (weight_at); unit: quarter samples that vectors, less what is expected of
+    them, are multiples of.
     """
 
     weight: np.float32

@@ -18,7 +18,7 @@ from nvc.predictive.motion_price import ERROR_SLOPE, Price, on_grid, weight_at
 from nvc.predictive.motion_settling import in_bands, settled
 from nvc.predictive.vector_conditions import predict
 
-MADE_WITH = "911c94dc45ff313f"  # see nvc.entropy.jit
+MADE_WITH = "12bf61f65ed28fcd"  # see nvc.entropy.jit
 
 
 @numba.njit(cache=True, nogil=True)

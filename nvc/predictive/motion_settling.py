@@ -21,7 +21,7 @@ from nvc.predictive.motion_price import ERROR_SLOPE, Price, on_grid, weight_at
 from nvc.predictive.vector_conditions import beside_of, is_split, predict
 from nvc.predictive.vector_rates import field_bits, local_bits
 
-MADE_WITH = "366a519ce7567f1d"  # see nvc.entropy.jit
+MADE_WITH = "0f333a471d8bc967"  # see nvc.entropy.jit
 _PASSES = 2
 _TWO_BANDS = 128  # rows of blocks from which the upper and lower half are done side by side
 _STEP_BITS = np.float32(4)  # worth of the error from which small steps are tried

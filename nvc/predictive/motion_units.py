@@ -18,7 +18,7 @@ from nvc.predictive.motion_settling import settled
 from nvc.predictive.vector_conditions import MAX_UNIT, beside_of
 from nvc.predictive.vector_rates import field_bits
 
-MADE_WITH = "2a1f6787fb8e5e3f"  # see nvc.entropy.jit
+MADE_WITH = "21b65a2d433d7a82"  # see nvc.entropy.jit
 
 Field = NDArray[np.int32]
 
