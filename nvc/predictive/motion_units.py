@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvc.entropy.jit import kernel
-from nvc.predictive.block_error import MARGIN, REACH, TAPS, block_error
+from nvc.predictive.block_error import BLOCK, MARGIN, REACH, TAPS, block_error
 from nvc.predictive.motion_price import what_errors_cost
 from nvc.predictive.motion_search import search_motion
 from nvc.predictive.motion_settling import settled
@@ -71,7 +71,7 @@ def search_units(
 @kernel
 def _square_errors(current, padded, field, taps, errors):  # type: ignore[no-untyped-def]
     """Squared errors of squares of 2x2 blocks, (rows / 2, columns / 2) float64."""
-    lines = np.empty((19, 16), np.float32)
+    lines, no_limit = np.empty((19, 16), np.float32), np.float32(1e30)
     for row in range(errors.shape[0]):
         for column in range(errors.shape[1]):
             total = 0.0
@@ -79,6 +79,6 @@ def _square_errors(current, padded, field, taps, errors):  # type: ignore[no-unt
                 r, c = 2 * row + k // 2, 2 * column + k % 2
                 x, y = np.int64(field[r, c, 0]), np.int64(field[r, c, 1])
                 total += block_error(
-                    current, padded, r * 8, c * 8, 8, x, y, taps, np.float32(1e30), lines
+                    current, padded, r * BLOCK, c * BLOCK, BLOCK, x, y, taps, no_limit, lines
                 )
             errors[row, column] = total
